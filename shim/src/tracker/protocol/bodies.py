@@ -1,0 +1,307 @@
+"""Layouts of record bodies: one encoder and one decoder per kind (docs/record-format.md).
+
+Bodies are msgpack arrays; readers ignore elements they do not know at the end, writers may add
+some. Decoders raise BodyError and nothing else, whatever the bytes.
+"""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import msgpack
+
+from .errors import BodyError
+from .kinds import INT_MAX, INT_MIN
+
+Number = Union[int, float]
+
+
+def pack(value: Any) -> bytes:
+    """Return value as msgpack, strings as UTF-8 (lone surrogates kept)."""
+    packed = msgpack.packb(value, use_bin_type=True, unicode_errors="surrogatepass")
+    assert isinstance(packed, bytes)
+    return packed
+
+
+def unpack(body: bytes) -> Any:
+    """Return the value in body. Raise BodyError when it is not exactly one msgpack value."""
+    try:
+        return msgpack.unpackb(body, raw=False, strict_map_key=False, unicode_errors="surrogatepass")
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise BodyError("not msgpack: %s" % (error or type(error).__name__)) from error
+
+
+def unpack_fields(body: bytes, *kinds: Tuple[type, ...]) -> Tuple[Any, ...]:
+    """Return the first elements of the array in body, one for each tuple of allowed types."""
+    fields = unpack(body)
+    if type(fields) is not list or len(fields) < len(kinds):
+        raise BodyError("not an array of %d" % len(kinds))
+    for index, allowed in enumerate(kinds):
+        value = fields[index]
+        if type(value) not in allowed:
+            raise BodyError("element %d is a %s" % (index, type(value).__name__))
+        if type(value) is int and not INT_MIN <= value <= INT_MAX:
+            raise BodyError("element %d is out of range" % index)
+    return tuple(fields[: len(kinds)])
+
+
+def check_names(names: Dict[Any, Any]) -> None:
+    """Raise BodyError unless every key of a map is a string."""
+    for name in names:
+        if type(name) is not str:
+            raise BodyError("a name is a %s" % type(name).__name__)
+
+
+_NUMBER = frozenset((int, float, bool))
+_NONE = type(None)
+
+
+class Metrics(NamedTuple):
+    """METRICS: numbers logged together. step None: one more than the stream's greatest so far, or 0."""
+
+    time: int
+    step: Optional[int]
+    values: Dict[str, Number]
+
+    def encode(self) -> bytes:
+        return pack([self.time, self.step, self.values])
+
+
+def decode_metrics(body: bytes) -> Metrics:
+    """Decode METRICS."""
+    time, step, values = unpack_fields(body, (int,), (int, _NONE), (dict,))
+    check_names(values)
+    if not _NUMBER.issuperset(map(type, values.values())):
+        raise BodyError("a value is not a number")
+    return Metrics(time, step, values)
+
+
+class Value(NamedTuple):
+    """VALUE: one rich value (text, histogram, reference to media or a table)."""
+
+    time: int
+    step: Optional[int]
+    name: str
+    type: str
+    data: Any
+
+    def encode(self) -> bytes:
+        return pack(list(self))
+
+
+def decode_value(body: bytes) -> Value:
+    """Decode VALUE."""
+    time, step, name, kind = unpack_fields(body, (int,), (int, _NONE), (str,), (str,))
+    fields = unpack(body)
+    if len(fields) < 5:
+        raise BodyError("not an array of 5")
+    return Value(time, step, name, kind, fields[4])
+
+
+class Console(NamedTuple):
+    """CONSOLE: whole lines of output, without their line ends."""
+
+    time: int
+    stream: str  #: "stdout" or "stderr"
+    lines: List[str]
+
+    def encode(self) -> bytes:
+        return pack(list(self))
+
+
+def decode_console(body: bytes) -> Console:
+    """Decode CONSOLE."""
+    time, stream, lines = unpack_fields(body, (int,), (str,), (list,))
+    if stream not in ("stdout", "stderr") or any(type(line) is not str for line in lines):
+        raise BodyError("not lines of stdout or stderr")
+    return Console(time, stream, lines)
+
+
+class Patch(NamedTuple):
+    """CONFIG and SUMMARY: keys to set, each whole, and keys to remove."""
+
+    time: int
+    set: Dict[str, Any]
+    removed: Sequence[str] = ()
+
+    def encode(self) -> bytes:
+        return pack([self.time, self.set, list(self.removed)])
+
+
+def decode_patch(body: bytes) -> Patch:
+    """Decode CONFIG or SUMMARY."""
+    time, values, removed = unpack_fields(body, (int,), (dict,), (list,))
+    check_names(values)
+    if any(type(name) is not str for name in removed):
+        raise BodyError("a removed key is not a string")
+    return Patch(time, values, removed)
+
+
+class Run(NamedTuple):
+    """RUN: what the run is called and where it belongs. Keys present replace earlier ones.
+
+    Known: project, entity, name, notes, group, job_type (strings), tags (list of strings),
+    metrics (list of define_metric maps). Unknown keys are kept.
+    """
+
+    time: int
+    fields: Dict[str, Any]
+
+    def encode(self) -> bytes:
+        return pack(list(self))
+
+
+_RUN_STRINGS = ("project", "entity", "name", "notes", "group", "job_type")
+
+
+def decode_run(body: bytes) -> Run:
+    """Decode RUN."""
+    time, fields = unpack_fields(body, (int,), (dict,))
+    check_names(fields)
+    for name in _RUN_STRINGS:
+        if name in fields and type(fields[name]) is not str:
+            raise BodyError("%s is not a string" % name)
+    tags = fields.get("tags", [])
+    if type(tags) is not list or any(type(tag) is not str for tag in tags):
+        raise BodyError("tags are not a list of strings")
+    return Run(time, fields)
+
+
+class File(NamedTuple):
+    """FILE: a file kept with the run, by content."""
+
+    time: int
+    path: str
+    sha256: bytes
+    size: int
+    policy: str  #: "now", "live" or "end"
+
+    def encode(self) -> bytes:
+        return pack(list(self))
+
+
+def decode_file(body: bytes) -> File:
+    """Decode FILE."""
+    time, path, sha256, size, policy = unpack_fields(body, (int,), (str,), (bytes,), (int,), (str,))
+    if len(sha256) != 32 or size < 0:
+        raise BodyError("not a SHA-256 digest and a size")
+    return File(time, path, sha256, size, policy)
+
+
+class Alert(NamedTuple):
+    """ALERT: a message for a person. level is "info", "warn" or "error"."""
+
+    time: int
+    title: str
+    text: str
+    level: str
+
+    def encode(self) -> bytes:
+        return pack(list(self))
+
+
+def decode_alert(body: bytes) -> Alert:
+    """Decode ALERT."""
+    return Alert(*unpack_fields(body, (int,), (str,), (str,), (str,)))
+
+
+class Exit(NamedTuple):
+    """EXIT: the writer ended on purpose. exception has type, message and traceback (strings)."""
+
+    time: int
+    code: int
+    exception: Optional[Dict[str, str]] = None
+
+    def encode(self) -> bytes:
+        return pack(list(self))
+
+
+def decode_exit(body: bytes) -> Exit:
+    """Decode EXIT."""
+    time, code, exception = unpack_fields(body, (int,), (int,), (dict, _NONE))
+    if exception is not None and any(type(x) is not str for pair in exception.items() for x in pair):
+        raise BodyError("the exception is not a map of strings")
+    return Exit(time, code, exception)
+
+
+#: mean, min, max, last, count of one metric in one window
+Window = Tuple[float, float, float, float, int]
+
+
+class Sample(NamedTuple):
+    """SAMPLE: host metrics of one window that ended at `time`. window is its length in ns."""
+
+    time: int
+    window: int
+    values: Dict[str, Window]
+
+    def encode(self) -> bytes:
+        return pack(list(self))
+
+
+def decode_sample(body: bytes) -> Sample:
+    """Decode SAMPLE."""
+    time, window, values = unpack_fields(body, (int,), (int,), (dict,))
+    check_names(values)
+    windows = {}
+    for name, numbers in values.items():
+        if type(numbers) is not list or len(numbers) < 5 or not _NUMBER.issuperset(map(type, numbers)):
+            raise BodyError("a window is not mean, min, max, last, count")
+        windows[name] = tuple(numbers[:5])
+    return Sample(time, window, windows)
+
+
+class Host(NamedTuple):
+    """HOST: inventory of the machine; replaces the former one."""
+
+    time: int
+    inventory: Dict[str, Any]
+
+    def encode(self) -> bytes:
+        return pack(list(self))
+
+
+def decode_host(body: bytes) -> Host:
+    """Decode HOST."""
+    time, inventory = unpack_fields(body, (int,), (dict,))
+    check_names(inventory)
+    return Host(time, inventory)
+
+
+class Observed(NamedTuple):
+    """OBSERVED: what the agent saw of the writer of another stream of this host.
+
+    state is "live" or "gone"; facts may hold pid, cause and whatever evidence there is.
+    """
+
+    time: int
+    uid: int
+    stream: bytes
+    state: str
+    facts: Dict[str, Any]
+
+    def encode(self) -> bytes:
+        return pack(list(self))
+
+
+def decode_observed(body: bytes) -> Observed:
+    """Decode OBSERVED."""
+    time, uid, stream, state, facts = unpack_fields(body, (int,), (int,), (bytes,), (str,), (dict,))
+    if len(stream) != 16 or state not in ("live", "gone"):
+        raise BodyError("not a stream id and a state")
+    check_names(facts)
+    return Observed(time, uid, stream, state, facts)
+
+
+class Lost(NamedTuple):
+    """LOST: the writer had to drop that many records, and why."""
+
+    time: int
+    records: int
+    reason: str
+
+    def encode(self) -> bytes:
+        return pack(list(self))
+
+
+def decode_lost(body: bytes) -> Lost:
+    """Decode LOST."""
+    return Lost(*unpack_fields(body, (int,), (int,), (str,)))

@@ -1,0 +1,117 @@
+"""HEADER: the first line of every segment says whose bytes follow."""
+
+import zlib
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+import msgpack
+
+from .codec import START, parse_start, encode_line, line_bytes
+from .errors import HeaderError, IncompleteError
+from .kinds import FORMAT_VERSION, HEADER, INT_MAX, SEGMENT_NUMBER_MAX
+
+#: A HEADER line is never longer, so that a reader knows when to stop waiting for one.
+HEADER_BYTES_MAX = 64 * 1024
+
+
+class Header(NamedTuple):
+    """Identity of one segment. Times are integer nanoseconds."""
+
+    stream: bytes  #: 16 random bytes
+    run: Optional[str]  #: run id; None for a stream about the host itself
+    segment: int
+    base: int  #: bytes of the stream in earlier segments
+    machine: str
+    boot: str
+    pid: int
+    started: int  #: wall clock at start, ns since 1970
+    clock: int  #: monotonic clock at the same moment, ns
+    writer: str  #: software and version, such as "tracker-shim/0.1.0"
+    host: str = ""
+    rank: Optional[int] = None
+    offline: bool = False  #: to be shipped by `sync` only, never by the agent on its own
+    version: int = FORMAT_VERSION
+
+
+_REQUIRED = {
+    "version": int,
+    "stream": bytes,
+    "segment": int,
+    "base": int,
+    "machine": str,
+    "boot": str,
+    "pid": int,
+    "started": int,
+    "clock": int,
+    "writer": str,
+}
+
+
+def encode_header(header: Header) -> bytes:
+    """Return the HEADER line of a segment."""
+    body = {name: value for name, value in header._asdict().items() if value is not None}
+    packed = msgpack.packb(body, use_bin_type=True)
+    assert isinstance(packed, bytes)
+    if len(packed) > HEADER_BYTES_MAX - 16:
+        raise HeaderError("a HEADER has at most %d bytes" % HEADER_BYTES_MAX)
+    return encode_line(HEADER, packed, 0)
+
+
+def read_header(data: bytes) -> Tuple[Header, int]:
+    """Return the HEADER at byte 0 and the length of its line.
+
+    Raise IncompleteError when data ends too early, HeaderError when this is no segment of ours.
+    A newer format version is not an error: fields this version does not know are left out.
+    """
+    match = START.match(data)
+    if match is None:
+        if len(data) < 14 and data[:1] in (b"", b"\x93"):
+            raise IncompleteError("the segment ends within its HEADER")
+        raise HeaderError("not a record stream: it does not start with a HEADER line")
+    kind, crc, size = parse_start(data, 0)
+    end = match.end() + size
+    if kind != HEADER or end > HEADER_BYTES_MAX or end != line_bytes(kind, size):
+        raise HeaderError("not a record stream: its first line is not a HEADER")
+    if len(data) < end:
+        raise IncompleteError("the segment ends within its HEADER")
+    body = data[match.end() : end]
+    if zlib.crc32(body) != crc:
+        raise HeaderError("the HEADER is damaged: its checksum differs")
+    return _parse_header(body), end
+
+
+def _parse_header(body: bytes) -> Header:
+    try:
+        fields = msgpack.unpackb(body, raw=False)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise HeaderError("the HEADER is not msgpack: %s" % error) from error
+    if not isinstance(fields, dict):
+        raise HeaderError("the HEADER is not a map")
+    for name, kind in _REQUIRED.items():
+        if type(fields.get(name)) is not kind:
+            raise HeaderError("the HEADER has no valid field %r" % name)
+        if kind is int and not 0 <= fields[name] <= INT_MAX:
+            raise HeaderError("the HEADER's field %r is out of range" % name)
+    if len(fields["stream"]) != 16 or fields["segment"] > SEGMENT_NUMBER_MAX:
+        raise HeaderError("the HEADER's stream id or segment number is out of range")
+    optional: Dict[str, Any] = {
+        "run": fields.get("run"),
+        "host": fields.get("host", ""),
+        "rank": fields.get("rank"),
+        "offline": fields.get("offline", False),
+    }
+    if not (
+        (optional["run"] is None or (type(optional["run"]) is str and valid_run_id(optional["run"])))
+        and type(optional["host"]) is str
+        and (optional["rank"] is None or type(optional["rank"]) is int)
+        and type(optional["offline"]) is bool
+    ):
+        raise HeaderError("the HEADER's run, host, rank or offline field is not valid")
+    return Header(**dict(optional, **{name: fields[name] for name in _REQUIRED}))
+
+
+def valid_run_id(run: str) -> bool:
+    """Return whether a run id is 1 to 64 of A-Z a-z 0-9 . _ - and does not start with a dot."""
+    return 0 < len(run) <= 64 and run[0] != "." and not set(run) - _RUN_ID
+
+
+_RUN_ID = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")

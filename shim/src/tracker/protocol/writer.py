@@ -1,0 +1,135 @@
+"""StreamWriter: appends lines to the segments of one stream.
+
+Relies on O_APPEND and one os.write per line: a line is in the kernel, whole, when write()
+returns, and no other process can lose it. Linux and macOS; on Windows without the live lock.
+"""
+
+import os
+from typing import Optional, Tuple
+
+from .codec import Seeds, encode_line
+from .header import Header, encode_header
+from .kinds import SEGMENT_BYTES, SEGMENT_NUMBER_MAX
+from .layout import live_name, segment_name
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+_OPEN |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+# A default ACL on the spool narrows this; elsewhere the umask does.
+_MODE = 0o660
+
+
+class StreamWriter:
+    """Writes one stream. Not thread-safe: callers hold a lock around write() and close().
+
+    Every method but close() raises OSError when the file system refuses, and then nothing of
+    the refused line remains (or what remains is left behind in a segment of its own).
+    """
+
+    def __init__(self, directory: str, header: Header, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Create the live lock and the first segment. `header` is that of segment 0."""
+        assert header.segment == 0 and header.base == 0
+        self.directory = directory
+        self.header = header
+        self.segment_bytes = segment_bytes
+        self._spoiled = False
+        self._lock_fd = self._take_live_lock()
+        try:
+            self._fd, self._size, self._seeds = self._open_segment(header)
+        except OSError:
+            self._release_live_lock()
+            raise
+        self._first_bytes = self._size
+
+    @property
+    def position(self) -> int:
+        """Bytes written to the stream so far."""
+        return self.header.base + self._size
+
+    def write(self, kind: int, body: bytes) -> None:
+        """Append one line with one os.write. Raise ValueError when it is too long."""
+        line = encode_line(kind, body, self._seeds[kind])
+        size = len(line)
+        if self._spoiled or (self._size + size > self.segment_bytes and self._size > self._first_bytes):
+            if self._try_roll():
+                line = encode_line(kind, body, self._seeds[kind])
+        written = os.write(self._fd, line)
+        if written != size:
+            self._undo(written)
+            raise OSError(28, "No space left on device: %d of %d bytes were written" % (written, size))
+        self._size += size
+
+    def _undo(self, written: int) -> None:
+        """Take back a line that was cut short, so that the next one starts clean."""
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            # The torn line stays: it counts towards the next segment's base.
+            self._size += written
+            self._spoiled = True
+
+    def _try_roll(self) -> bool:
+        """Start the next segment. False when that is not possible but this one is still usable."""
+        number = self.header.segment + 1
+        if number > SEGMENT_NUMBER_MAX:
+            return False
+        header = self.header._replace(segment=number, base=self.header.base + self._size)
+        try:
+            opened = self._open_segment(header)
+        except OSError:
+            if self._spoiled:
+                raise
+            return False
+        os.close(self._fd)
+        self._fd, self._size, self._seeds = opened
+        self._first_bytes = self._size
+        self.header = header
+        self._spoiled = False
+        return True
+
+    def _open_segment(self, header: Header) -> Tuple[int, int, Seeds]:
+        path = os.path.join(self.directory, segment_name(header.stream, header.segment))
+        line = encode_header(header)
+        fd = os.open(path, _OPEN, _MODE)
+        try:
+            written = os.write(fd, line)
+            if written != len(line):
+                raise OSError(28, "No space left on device: the HEADER was cut short")
+        except OSError:
+            os.close(fd)
+            os.unlink(path)
+            raise
+        return fd, written, Seeds(header.stream, header.segment)
+
+    def _take_live_lock(self) -> Optional[int]:
+        if fcntl is None:
+            return None
+        path = os.path.join(self.directory, live_name(self.header.stream))
+        fd = os.open(path, _OPEN & ~os.O_APPEND, _MODE)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            os.unlink(path)
+            raise
+        return fd
+
+    def _release_live_lock(self) -> None:
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def close(self) -> None:
+        """Close the segment, then let go of the live lock. May be called twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._release_live_lock()
+
+    def forget(self) -> None:
+        """Close a forked copy's descriptors. The parent's lock is not the child's to drop."""
+        self.close()
