@@ -1,0 +1,67 @@
+"""Promise 2 on real processes: SIGKILL of the training process loses nothing log() returned from."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.acknowledged import check_stored_once_in_order, read_points, read_side_log
+from tests.support.agent_process import AgentProcess, training_environment, wait_until
+from tests.support.server_process import ServerProcess
+
+TRAINING = Path(__file__).with_name("training.py")
+KILLS = 50
+AT_ONCE = 2
+CRASHED_WITHIN_S = 5.0
+
+
+@pytest.mark.timeout(300)
+def test_killed_training_loses_nothing_and_shows_as_crashed_within_five_seconds(tmp_path: Path) -> None:
+    seed = int(os.environ.get("TRACKER_TEST_SEED", str(random.SystemRandom().randrange(2**32))))
+    print(f"TRACKER_TEST_SEED={seed}")
+    moments = random.Random(seed)
+
+    with ServerProcess(tmp_path / "server") as server, AgentProcess(
+        tmp_path, server.url, server.ingest_key
+    ) as agent:
+        for first in range(0, KILLS, AT_ONCE):
+            numbers = range(first, first + AT_ONCE)
+            trainings = {n: start_training(agent.spool, tmp_path, n, seed) for n in numbers}
+            for number in numbers:
+                wait_until(lambda n=number: read_side_log(side_log(tmp_path, n)), what="the first record")
+            time.sleep(moments.uniform(0.0, 0.5))
+            for training in trainings.values():
+                training.kill()
+                training.wait(30)
+            for number in numbers:
+                wait_until(
+                    lambda n=number: state(server, n) == "crashed",
+                    timeout_s=CRASHED_WITHIN_S,
+                    what=f"state crashed of run {number} (it is {state(server, number)})",
+                )
+                noted = read_side_log(side_log(tmp_path, number))
+                check_stored_once_in_order(noted, read_points(server, f"killed-{number}"))
+
+
+def side_log(root: Path, number: int) -> Path:
+    return root / f"side-{number}"
+
+
+def state(server: ServerProcess, number: int) -> str | None:
+    run = server.try_get(f"/api/v1/runs/default/end-to-end/killed-{number}")
+    return run["state"] if run else None
+
+
+def start_training(spool: Path, root: Path, number: int, seed: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, str(TRAINING), f"killed-{number}", str(side_log(root, number)), str(seed + number)]
+        + ["1000000", "2000"],
+        env=training_environment(spool),
+        stdin=subprocess.DEVNULL,
+    )
