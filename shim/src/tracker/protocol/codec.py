@@ -14,8 +14,10 @@ from .kinds import HEADER, KIND_MAX, LINE_BYTES_MAX
 
 Line = Tuple[int, int, bytes]
 
-#: Work limit of one search for the next whole line: bytes checksummed per byte searched.
+#: Work limit of one search for the next whole line: bytes checksummed per byte searched, where
+#: every place that looks like the start of a line counts as RESYNC_START_BYTES more.
 RESYNC_FACTOR = 64
+RESYNC_START_BYTES = 64
 
 _LINE8 = struct.Struct(">BBBIBB")
 _LINE16 = struct.Struct(">BBBIBH")
@@ -86,6 +88,7 @@ class Scanned(NamedTuple):
     lines: List[Line]
     end: int  #: bytes taken up by `lines`
     bad: bool  #: the bytes at `end` can never become a line, whatever follows
+    last: int  #: where the last of `lines` starts; 0 when there are none
 
 
 def scan_lines(data: bytes, seeds: Seeds) -> Scanned:
@@ -98,12 +101,12 @@ def scan_lines(data: bytes, seeds: Seeds) -> Scanned:
     append = lines.append
     crc32 = zlib.crc32
     unpack_start = _LINE8.unpack_from
-    position = 0
-    last = len(data) - _LINE8.size
+    position = last = 0
+    short_until = len(data) - _LINE8.size
     while True:
         # Short lines of a one-byte kind, nearly all there are, are read here at 400 MB/s;
         # read_line knows every form and every fault.
-        if position <= last:
+        if position <= short_until:
             first, kind, tag, crc, length, size = unpack_start(data, position)
             if first == 0x93 and 0 < kind < 128 and tag == 0xCE and length == 0xC4:
                 start = position + 9
@@ -111,12 +114,14 @@ def scan_lines(data: bytes, seeds: Seeds) -> Scanned:
                 body = data[start:end]
                 if len(body) == size and crc32(body, seeds[kind]) == crc:
                     append((kind, crc, body))
+                    last = position
                     position = end
                     continue
         line, end, bad = read_line(data, position, seeds)
         if line is None:
-            return Scanned(lines, end, bad)
+            return Scanned(lines, position, bad, last)
         append(line)
+        last = position
         position = end
 
 
@@ -152,6 +157,19 @@ def parse_start(data: bytes, position: int) -> Tuple[int, int, int]:
     return kind, crc, int.from_bytes(data[at + 6 : at + 6 + width], "big")
 
 
+def declared_end(data: bytes) -> int:
+    """Return how long the line that data starts with says it is: at least 1.
+
+    When its start is cut off, that is one byte more than there is. 0: data starts with no line.
+    """
+    match = START.match(data)
+    if match is None:
+        return len(data) + 1 if _may_start(data, 0) else 0
+    kind, _, size = parse_start(data, 0)
+    end = match.end() + size
+    return end if end <= LINE_BYTES_MAX and end == line_bytes(kind, size) else 0
+
+
 def _may_start(data: bytes, position: int) -> bool:
     """Return whether the bytes from position on could be the beginning of a cut-off line start."""
     rest = data[position : position + 13]
@@ -175,20 +193,22 @@ def _may_start(data: bytes, position: int) -> bool:
 def find_line(data: bytes, position: int, seeds: Seeds) -> Optional[int]:
     """Return where the first whole line at or after position starts, or None.
 
-    Used to resynchronise after damage. The work is bounded (RESYNC_FACTOR), so bytes made to
-    look like many long lines cost no more than a damaged segment does.
+    Used to resynchronise after damage. The work is bounded (RESYNC_FACTOR): bytes made to look
+    like very many long lines make it give up, None, rather than stall the reader.
     """
     budget = (len(data) - position + 1024) * RESYNC_FACTOR
-    while True:
+    while budget > 0:
         match = START.search(data, position)
-        if match is None or budget <= 0:
+        if match is None:
             return None
         position = match.start()
         kind, crc, size = parse_start(data, position)
         end = match.end() + size
         whole = kind != HEADER and end <= len(data) and end - position <= LINE_BYTES_MAX
+        budget -= RESYNC_START_BYTES
         if whole and end - position == line_bytes(kind, size):
             budget -= size
             if zlib.crc32(data[match.end() : end], seeds[kind]) == crc:
                 return position
         position += 1
+    return None
