@@ -1,0 +1,1 @@
+"""What the server keeps: metadata, points, console lines and blobs. SQL stands here and nowhere else."""
