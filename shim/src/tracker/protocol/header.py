@@ -5,7 +5,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import msgpack
 
-from .codec import START, parse_start, encode_line, line_bytes
+from .codec import START, encode_line, line_bytes, parse_start
 from .errors import HeaderError, IncompleteError
 from .kinds import FORMAT_VERSION, HEADER, INT_MAX, SEGMENT_NUMBER_MAX
 
