@@ -82,6 +82,8 @@ sessions = Table(
     metadata,
     Column("digest", LargeBinary(32), primary_key=True),
     Column("principal_id", Id, ForeignKey("principals.id"), nullable=False, index=True),
+    # The key that was signed in with: the session ends when it is revoked.
+    Column("key_id", String(16), ForeignKey("api_keys.id")),
     Column("scopes", String(64), nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
@@ -265,6 +267,19 @@ run_grants = Table(
     Column("uid", BigInteger),
     Column("granted_by", Id, ForeignKey("principals.id"), nullable=False),
     Column("created", BigInteger, nullable=False),
+)
+
+#: Files a project holds, by content. The bytes are in the blob store, once for all projects; only a
+#: row here lets a project's readers see them.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("project_id", Id, ForeignKey("projects.id"), nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "sha256"),
 )
 
 # --- points (docs/storage.md) ------------------------------------------------------------------------
