@@ -55,9 +55,10 @@ def next_piece(data: bytes, seeds: Seeds, more: bool, live: bool, waited: bool =
     data    bytes of one segment from the position on, freshly read: bytes kept from an earlier
             call may since have been taken back by the writer (a short write that it undid)
     more    the segment's file goes on behind data: the caller read a chunk of it
-    live    the writer may still append to this segment: it holds its lock, and no later segment
-            exists. Find that out before reading: a file read to its end first and found sealed
-            afterwards may have grown in between.
+    live    the writer may still append to this segment: it holds its lock, and there is no
+            later segment with a whole HEADER (one without may be given up again). Find that
+            out before reading: a file read to its end first and found sealed afterwards may
+            have grown in between.
     waited  the position has not moved for DAMAGE_WAIT_S (matters only when live)
 
     The position is behind the segment's HEADER, or behind a gap. Whole lines come first, always;
