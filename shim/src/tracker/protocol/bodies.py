@@ -14,28 +14,86 @@ from .kinds import INT_MAX, INT_MIN
 Number = Union[int, float]
 
 
+#: No array or map in a body is longer, so that decoding costs no more than the body's size.
+ELEMENTS_MAX = 2**17
+
+
 def pack(value: Any) -> bytes:
-    """Return value as msgpack, strings as UTF-8 (lone surrogates kept)."""
-    packed = msgpack.packb(value, use_bin_type=True, unicode_errors="surrogatepass")
+    """Return value as msgpack, strings as UTF-8 (lone surrogates kept).
+
+    Raise BodyError for what msgpack cannot hold: other types, integers outside
+    [-2**63, 2**64), nesting without end.
+    """
+    try:
+        packed = msgpack.packb(value, use_bin_type=True, unicode_errors="surrogatepass")
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise BodyError("cannot be written as msgpack: %s" % (str(error) or type(error).__name__)) from error
     assert isinstance(packed, bytes)
+    if len(packed) > ELEMENTS_MAX:
+        unpack(packed)
     return packed
 
 
-def unpack(body: bytes) -> Any:
-    """Return the value in body. Raise BodyError when it is not exactly one msgpack value."""
+def pack_tree(value: Any) -> bytes:
+    """Return value as msgpack that unpack accepts: keys of maps at any depth become strings."""
+    packed = pack(value)
     try:
-        return msgpack.unpackb(body, raw=False, strict_map_key=False, unicode_errors="surrogatepass")
-    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
-        raise BodyError("not msgpack: %s" % (error or type(error).__name__)) from error
+        unpack(packed)
+    except BodyError:
+        packed = pack(_with_string_keys(value))
+        unpack(packed)
+    return packed
 
 
-def unpack_fields(body: bytes, *kinds: Tuple[type, ...]) -> Tuple[Any, ...]:
-    """Return the first elements of the array in body, one for each tuple of allowed types."""
+def _with_string_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k if isinstance(k, str) else str(k): _with_string_keys(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return list(map(_with_string_keys, value))
+    return value
+
+
+def unpack(body: bytes) -> Any:
+    """Return the value in body. Raise BodyError when it is not exactly one msgpack value.
+
+    What is not UTF-8 in a string, lone surrogates too, comes as U+FFFD: databases and JSON
+    refuse such strings. Timestamps come as floats; other extension types are refused, and so
+    are maps with numbers for keys, whose hashes a hostile writer could make collide.
+    """
+    try:
+        return msgpack.unpackb(
+            body,
+            raw=False,
+            strict_map_key=True,
+            unicode_errors="replace",
+            timestamp=1,
+            ext_hook=_refuse_extension,
+            max_array_len=ELEMENTS_MAX,
+            max_map_len=ELEMENTS_MAX,
+        )
+    except _UNPACK_ERRORS as error:
+        raise BodyError("not msgpack: %s" % (str(error) or type(error).__name__)) from error
+
+
+_UNPACK_ERRORS = (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException)
+
+
+def _refuse_extension(code: int, data: bytes) -> Any:
+    raise BodyError("extension type %d" % code)
+
+
+def unpack_fields(body: bytes, *kinds: Optional[Tuple[type, ...]]) -> Tuple[Any, ...]:
+    """Return the first elements of the array in body, one for each tuple of allowed types.
+
+    None in place of a tuple allows any type.
+    """
     fields = unpack(body)
     if type(fields) is not list or len(fields) < len(kinds):
         raise BodyError("not an array of %d" % len(kinds))
     for index, allowed in enumerate(kinds):
         value = fields[index]
+        if allowed is None:
+            continue
         if type(value) not in allowed:
             raise BodyError("element %d is a %s" % (index, type(value).__name__))
         if type(value) is int and not INT_MIN <= value <= INT_MAX:
@@ -84,16 +142,12 @@ class Value(NamedTuple):
     data: Any
 
     def encode(self) -> bytes:
-        return pack(list(self))
+        return pack_tree(list(self))
 
 
 def decode_value(body: bytes) -> Value:
     """Decode VALUE."""
-    time, step, name, kind = unpack_fields(body, (int,), (int, _NONE), (str,), (str,))
-    fields = unpack(body)
-    if len(fields) < 5:
-        raise BodyError("not an array of 5")
-    return Value(time, step, name, kind, fields[4])
+    return Value(*unpack_fields(body, (int,), (int, _NONE), (str,), (str,), None))
 
 
 class Console(NamedTuple):
@@ -123,7 +177,7 @@ class Patch(NamedTuple):
     removed: Sequence[str] = ()
 
     def encode(self) -> bytes:
-        return pack([self.time, self.set, list(self.removed)])
+        return pack_tree([self.time, self.set, list(self.removed)])
 
 
 def decode_patch(body: bytes) -> Patch:
@@ -146,7 +200,7 @@ class Run(NamedTuple):
     fields: Dict[str, Any]
 
     def encode(self) -> bytes:
-        return pack(list(self))
+        return pack_tree(list(self))
 
 
 _RUN_STRINGS = ("project", "entity", "name", "notes", "group", "job_type")
@@ -211,7 +265,7 @@ class Exit(NamedTuple):
     exception: Optional[Dict[str, str]] = None
 
     def encode(self) -> bytes:
-        return pack(list(self))
+        return pack_tree(list(self))
 
 
 def decode_exit(body: bytes) -> Exit:
@@ -256,7 +310,7 @@ class Host(NamedTuple):
     inventory: Dict[str, Any]
 
     def encode(self) -> bytes:
-        return pack(list(self))
+        return pack_tree(list(self))
 
 
 def decode_host(body: bytes) -> Host:
@@ -279,7 +333,7 @@ class Observed(NamedTuple):
     facts: Dict[str, Any]
 
     def encode(self) -> bytes:
-        return pack(list(self))
+        return pack_tree(list(self))
 
 
 def decode_observed(body: bytes) -> Observed:
@@ -304,4 +358,7 @@ class Lost(NamedTuple):
 
 def decode_lost(body: bytes) -> Lost:
     """Decode LOST."""
-    return Lost(*unpack_fields(body, (int,), (int,), (str,)))
+    lost = Lost(*unpack_fields(body, (int,), (int,), (str,)))
+    if lost.records < 0:
+        raise BodyError("a count is negative")
+    return lost

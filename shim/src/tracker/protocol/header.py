@@ -49,7 +49,8 @@ _REQUIRED = {
 def encode_header(header: Header) -> bytes:
     """Return the HEADER line of a segment."""
     body = {name: value for name, value in header._asdict().items() if value is not None}
-    packed = msgpack.packb(body, use_bin_type=True)
+    # A host's name may hold bytes that are no UTF-8; init() must not fail for that.
+    packed = msgpack.packb(body, use_bin_type=True, unicode_errors="surrogatepass")
     assert isinstance(packed, bytes)
     if len(packed) > HEADER_BYTES_MAX - 16:
         raise HeaderError("a HEADER has at most %d bytes" % HEADER_BYTES_MAX)
@@ -81,8 +82,8 @@ def read_header(data: bytes) -> Tuple[Header, int]:
 
 def _parse_header(body: bytes) -> Header:
     try:
-        fields = msgpack.unpackb(body, raw=False)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        fields = msgpack.unpackb(body, raw=False, unicode_errors="replace")
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise HeaderError("the HEADER is not msgpack: %s" % error) from error
     if not isinstance(fields, dict):
         raise HeaderError("the HEADER is not a map")
@@ -102,7 +103,7 @@ def _parse_header(body: bytes) -> Header:
     if not (
         (optional["run"] is None or (type(optional["run"]) is str and valid_run_id(optional["run"])))
         and type(optional["host"]) is str
-        and (optional["rank"] is None or type(optional["rank"]) is int)
+        and (optional["rank"] is None or (type(optional["rank"]) is int and 0 <= optional["rank"] <= INT_MAX))
         and type(optional["offline"]) is bool
     ):
         raise HeaderError("the HEADER's run, host, rank or offline field is not valid")

@@ -42,6 +42,8 @@ class StreamWriter:
             self._fd, self._size, self._seeds = self._open_segment(header)
         except OSError:
             self._release_live_lock()
+            if fcntl is not None:
+                os.unlink(os.path.join(directory, live_name(header.stream)))
             raise
         self._first_bytes = self._size
 
@@ -54,9 +56,9 @@ class StreamWriter:
         """Append one line with one os.write. Raise ValueError when it is too long."""
         line = encode_line(kind, body, self._seeds[kind])
         size = len(line)
-        if self._spoiled or (self._size + size > self.segment_bytes and self._size > self._first_bytes):
-            if self._try_roll():
-                line = encode_line(kind, body, self._seeds[kind])
+        full = self._size + size > self.segment_bytes and self._size > self._first_bytes
+        if (self._spoiled or full) and self._try_roll():
+            line = encode_line(kind, body, self._seeds[kind])
         written = os.write(self._fd, line)
         if written != size:
             self._undo(written)
@@ -65,37 +67,59 @@ class StreamWriter:
 
     def _undo(self, written: int) -> None:
         """Take back a line that was cut short, so that the next one starts clean."""
+        self._spoiled = True
+        # Asked of the file, not of _size: Ctrl-C right after a write() leaves that behind.
+        whole = os.fstat(self._fd).st_size - written
         try:
-            os.ftruncate(self._fd, self._size)
+            os.ftruncate(self._fd, whole)
         except OSError:
-            # The torn line stays: it counts towards the next segment's base.
-            self._size += written
-            self._spoiled = True
+            return  # The torn line stays: it counts towards the next segment's base.
+        self._size = whole
+        self._spoiled = False
 
     def _try_roll(self) -> bool:
-        """Start the next segment. False when that is not possible but this one is still usable."""
+        """Start the next segment. False when that is not possible but this one is still usable.
+
+        Until it is known whether that worked, this segment counts as spoiled: once the next one
+        has its HEADER, readers take this one for ended, even if an interrupt came in between.
+        """
         number = self.header.segment + 1
         if number > SEGMENT_NUMBER_MAX:
             return False
+        self._size = os.fstat(self._fd).st_size
         header = self.header._replace(segment=number, base=self.header.base + self._size)
+        spoiled, self._spoiled = self._spoiled, True
         try:
-            opened = self._open_segment(header)
+            opened = self._open_segment(header, adopt=True)
         except OSError:
-            if self._spoiled:
+            if spoiled:
                 raise
+            self._spoiled = False
             return False
-        os.close(self._fd)
-        self._fd, self._size, self._seeds = opened
-        self._first_bytes = self._size
-        self.header = header
-        self._spoiled = False
+        old = self._fd
+        fd, size, seeds = opened
+        # One step, so that an interrupt finds either segment, never half of each.
+        self.__dict__.update(
+            _fd=fd, _size=size, _seeds=seeds, _first_bytes=size, header=header, _spoiled=False
+        )
+        os.close(old)
         return True
 
-    def _open_segment(self, header: Header) -> Tuple[int, int, Seeds]:
+    def _open_segment(self, header: Header, adopt: bool = False) -> Tuple[int, int, Seeds]:
+        """Create a segment. adopt: one that an interrupted attempt left behind is taken over."""
         path = os.path.join(self.directory, segment_name(header.stream, header.segment))
         line = encode_header(header)
-        fd = os.open(path, _OPEN, _MODE)
         try:
+            fd = os.open(path, _OPEN, _MODE)
+        except FileExistsError:
+            if not adopt:
+                raise
+            fd = os.open(path, _OPEN & ~(os.O_CREAT | os.O_EXCL))
+            if os.fstat(fd).st_size > len(line):  # not ours: that holds a HEADER of these bytes
+                os.close(fd)
+                raise
+        try:
+            os.ftruncate(fd, 0)
             written = os.write(fd, line)
             if written != len(line):
                 raise OSError(28, "No space left on device: the HEADER was cut short")
