@@ -1,0 +1,105 @@
+"""The agent's own streams: what it samples and observes goes through files like everything else.
+
+One stream per credential under <state>/streams/, written with the same StreamWriter as the shim's and
+tailed like any other. Nothing here talks to the server.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from dataclasses import dataclass
+
+from tracker.protocol.header import Header
+from tracker.protocol.writer import StreamWriter
+
+from .clock import Clock
+
+#: The credential that the operator configured: host samples travel with it.
+DEFAULT = "default"
+
+#: Own segments are small, so that what the server has can be removed soon.
+SEGMENT_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the HEADERs of this agent's streams say about it."""
+
+    machine: str
+    boot: str
+    host: str
+    version: str
+
+
+class OwnStream:
+    """One stream of the agent. write() is thread-safe and raises OSError when the disk refuses."""
+
+    def __init__(self, writer: StreamWriter) -> None:
+        self._writer = writer
+        self._lock = threading.Lock()
+        self.stream = writer.header.stream
+
+    def write(self, kind: int, body: bytes) -> None:
+        """Append one record."""
+        with self._lock:
+            self._writer.write(kind, body)
+
+    def close(self) -> None:
+        """Close the stream; it is shipped to its end by this or the next agent."""
+        with self._lock:
+            self._writer.close()
+
+
+class OwnStreams:
+    """Opens one OwnStream per credential when it is first asked for.
+
+    Lives as long as the process: its live locks are POSIX locks, which the process would lose if it
+    opened their files again.
+    """
+
+    def __init__(
+        self, state_dir: str, identity: Identity, clock: Clock, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
+        self.directory = os.path.join(state_dir, "streams")
+        self._identity = identity
+        self._clock = clock
+        self._segment_bytes = segment_bytes
+        self._open: dict[str, OwnStream] = {}
+
+    def stream(self, credential: str = DEFAULT) -> OwnStream:
+        """Return the stream of a credential, creating it when needed. Raise OSError."""
+        own = self._open.get(credential)
+        if own is None:
+            directory = os.path.join(self.directory, credential)
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            writer = StreamWriter(directory, self._header(), self._segment_bytes)
+            own = self._open[credential] = OwnStream(writer)
+        return own
+
+    @property
+    def live(self) -> frozenset[bytes]:
+        """Ids of the streams that this process is writing."""
+        return frozenset(own.stream for own in self._open.values())
+
+    def close(self) -> None:
+        """Close all streams."""
+        for own in self._open.values():
+            own.close()
+        self._open.clear()
+
+    def _header(self) -> Header:
+        return Header(
+            stream=secrets.token_bytes(16),
+            run=None,
+            segment=0,
+            base=0,
+            machine=self._identity.machine,
+            boot=self._identity.boot,
+            pid=os.getpid(),
+            started=self._clock.wall_ns(),
+            clock=self._clock.monotonic_ns(),
+            writer=f"tracker-agent/{self._identity.version}",
+            host=self._identity.host,
+        )
