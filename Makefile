@@ -1,0 +1,81 @@
+# `make demo` and `make test` need python3 (3.11 or later), python3-venv and make; the rest they fetch.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PACKAGES := shim agent server
+MANIFESTS := $(PACKAGES:%=%/pyproject.toml)
+# Programs that the tests use where they find them: `make deps` gets them.
+DEBIAN_PACKAGES := chromium fonts-dejavu-core git strace mmdebstrap
+
+.DELETE_ON_ERROR:
+.PHONY: bench check clean demo deps format help lock test ui
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMPS)/installed ui  ## server, agent and a training; DEMO_EXIT=1 verifies and exits
+	@$(BIN)/python examples/demo.py $(if $(filter 1,$(DEMO_EXIT)),--exit)
+
+test: $(STAMPS)/dev ui  ## run the tests; at the end, what this machine lacks for some
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(STAMPS)/dev  ## lint and check types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python server/hatch_build.py check
+
+format: $(STAMPS)/dev  ## format the code and sort imports
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
+
+ui: $(STAMPS)/runtime  ## build the web UI into the server package
+	@$(BIN)/python server/hatch_build.py build
+
+bench: $(STAMPS)/installed  ## run the benchmarks one after another and record them in bench/results
+	@for script in $$(grep -l '__main__' bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+lock: $(STAMPS)/dev  ## pin the requirements anew
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-package tracker-shim $(MANIFESTS) requirements/runtime.in -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		requirements/dev.in -o requirements/dev.txt
+
+deps:  ## install from apt what some tests need (as root, or through sudo)
+	@missing=$$(for package in $(DEBIAN_PACKAGES); do \
+	    [ "$$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || echo $$package; done); \
+	if [ -z "$$missing" ]; then echo "deps: nothing is missing"; exit 0; fi; \
+	echo "deps: installing" $$missing; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -qq && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
+
+clean:  ## remove everything that the targets above made
+	rm -rf $(VENV) .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis ui/node_modules ui/dist \
+		server/src/tracker_server/web/static
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Tracker needs Python 3.11 or later; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/runtime: requirements/runtime.txt | $(STAMPS)/venv
+	@echo "== installing the pinned requirements"
+	$(PIP) install --require-hashes -r $<
+	@touch $@
+
+# The server's build hook would build the UI too; done first, one can watch it.
+$(STAMPS)/installed: $(STAMPS)/runtime $(MANIFESTS) server/hatch_build.py | ui
+	@echo "== installing tracker itself"
+	$(PIP) install --quiet --no-deps --no-build-isolation $(PACKAGES:%=-e ./%)
+	@touch $@
+
+$(STAMPS)/dev: requirements/dev.txt | $(STAMPS)/installed
+	@echo "== installing the pinned test and lint tools"
+	$(PIP) install --require-hashes -r $<
+	@touch $@
