@@ -39,11 +39,12 @@ class Hole(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """The reader came to this segment. header None: it has no valid one."""
+    """The reader came to this segment."""
 
     offset: int
     number: int
-    header: Optional[Header]
+    header: Optional[Header]  #: None: it has no valid one
+    torn: bool  #: its writer died before the HEADER was written
 
 
 Item = Union[Record, Hole, Segment]
@@ -154,6 +155,7 @@ class StreamReader:
     def _read_start(self, file: BinaryIO, growing: bool) -> Optional[List[Item]]:
         """Return what stands at a segment's start, or None when that is still to come."""
         data = _read(file, 0, HEADER_BYTES_MAX)
+        torn = False
         try:
             header: Optional[Header]
             header, size = read_header(data)
@@ -163,7 +165,7 @@ class StreamReader:
             if growing and (isinstance(error, IncompleteError) or not self._has_waited()):
                 return None
             # next_piece takes over: no line of kind HEADER is data to it.
-            header, size = None, 0
+            header, size, torn = None, 0, isinstance(error, IncompleteError)
         items: List[Item] = []
         base = self.position if header is None else header.base
         if base < self.position:
@@ -173,7 +175,7 @@ class StreamReader:
             )
         if base > self.position:
             items.append(Hole(self.position, base - self.position, MISSING))
-        items.append(Segment(base, self._number, header))
+        items.append(Segment(base, self._number, header, torn))
         if header is not None:
             items.append(_header_record(base, data[:size]))
         self._base = base

@@ -74,9 +74,11 @@ class StreamReport:
         """Count a segment and check what its HEADER says against the earlier ones."""
         self.segments.append(segment.number)
         header = segment.header
-        if header is None:
+        if segment.torn:
+            self._note(TORN)
+        elif header is None:
             self.add_problem("segment %06d has no valid HEADER" % segment.number)
-        elif self.run is None and self.version is None:
+        elif self.version is None:
             self._adopt(header)
         elif (header.run, header.machine, header.pid) != (self.run, self.machine, self.pid):
             self.add_problem("segment %06d names another run, machine or pid" % segment.number)
@@ -123,7 +125,8 @@ class StreamReport:
         counts = ", ".join("%d %s" % (count, name) for name, count in sorted(self.records.items()))
         ended = "live" if self.live else "no EXIT" if self.exit_code is None else "exit %d" % self.exit_code
         text = ["%s  %s  (run %s, %s)" % (self.stream, self.state, self.run or "-", ended)]
-        text.append("    %d segments, %d bytes: %s" % (len(self.segments), self.bytes, counts or "no records"))
+        sizes = "%d segments, %d bytes" % (len(self.segments), self.bytes)
+        text.append("    %s: %s" % (sizes, counts or "no records"))
         if self.unfinished:
             text.append("    %d bytes at the end are still being written" % self.unfinished)
         if self.lost:
