@@ -40,7 +40,11 @@ def pack_tree(value: Any) -> bytes:
     try:
         unpack(packed)
     except BodyError:
-        packed = pack(_with_string_keys(value))
+        try:
+            value = _with_string_keys(value)
+        except RecursionError as error:
+            raise BodyError("cannot be written as msgpack: nested too deeply") from error
+        packed = pack(value)
         unpack(packed)
     return packed
 
