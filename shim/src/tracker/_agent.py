@@ -1,0 +1,89 @@
+"""What the shim can tell about this host's agent, from two files at the spool root.
+
+Anyone may create files in the system spool, so these count only when they belong to root, to
+the owner of the spool or to ourselves.
+"""
+
+import os
+import struct
+from typing import Any, Dict, NamedTuple, Optional
+
+from .protocol.layout import AGENT_FILE
+
+LOCK_FILE = "agent.lock"
+_FILE_BYTES_MAX = 64 * 1024
+# struct flock of Linux on 64-bit machines: type, whence, start, length, pid.
+_FLOCK = struct.Struct("hhqqi4x")
+
+
+class Agent(NamedTuple):
+    """Running or not, and what it says of itself (empty strings where it says nothing)."""
+
+    running: bool
+    url: str = ""
+    machine: str = ""
+    boot: str = ""
+
+
+def find_agent(root: str) -> Agent:
+    """Return what is known of the agent that serves this spool."""
+    facts = _read_facts(root)
+    return Agent(_is_locked(root), **{name: _text(facts.get(name)) for name in ("url", "machine", "boot")})
+
+
+def _read_facts(root: str) -> Dict[str, Any]:
+    fd = _open_trusted(root, AGENT_FILE)
+    if fd is None:
+        return {}
+    try:
+        data = os.read(fd, _FILE_BYTES_MAX)
+    except OSError:
+        return {}
+    finally:
+        os.close(fd)
+    import json  # 2 ms that only init() pays
+
+    try:
+        facts = json.loads(data.decode("utf-8"))
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _is_locked(root: str) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    fd = _open_trusted(root, LOCK_FILE)
+    if fd is None:
+        return False
+    try:
+        asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, asked)
+        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+    except (OSError, struct.error):
+        return False
+    finally:
+        os.close(fd)
+
+
+def _open_trusted(root: str, name: str) -> Optional[int]:
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        fd = os.open(os.path.join(root, name), flags | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return None
+    try:
+        trusted = (0, os.stat(root).st_uid, os.geteuid()) if hasattr(os, "geteuid") else (0,)
+        if os.fstat(fd).st_uid in trusted:
+            return fd
+    except OSError:
+        pass
+    os.close(fd)
+    return None
+
+
+def _text(value: Any) -> str:
+    # Printed on the user's terminal: no control characters.
+    return value if isinstance(value, str) and value.isprintable() else ""

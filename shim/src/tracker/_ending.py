@@ -1,0 +1,136 @@
+"""How the process ends, as far as Python tells: sys.exit codes, unhandled exceptions, plain ends.
+
+Nobody tells an atexit handler the exit code, so sys.exit is wrapped while a run is open. An
+unhandled exception is found in sys.last_value, where the interpreter leaves it.
+"""
+
+import atexit
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` would cost `import tracker` 5 ms
+    from typing import Any, Callable, Dict, Optional
+
+TEXT_CHARACTERS_MAX = 64 * 1024
+#: What a shell reports of a process ended by Ctrl-C.
+INTERRUPTED = 130
+
+
+class End:
+    """The exit code and the exception that led to it, if one did."""
+
+    def __init__(self, code: int, error: "Optional[BaseException]" = None) -> None:
+        self.code = code
+        self.error = error
+
+
+def end_of(error: "Optional[BaseException]") -> End:
+    """Return how a process ends that nobody saves from this exception."""
+    if error is None:
+        return End(0)
+    if isinstance(error, SystemExit):
+        return End(exit_code(error.code))
+    return End(INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1, error)
+
+
+def exit_code(code: "Any") -> int:
+    """Return the process's exit status for an argument of sys.exit."""
+    if code is None:
+        return 0
+    return code & 0xFF if isinstance(code, int) else 1
+
+
+def describe(error: "Optional[BaseException]") -> "Optional[Dict[str, str]]":
+    """Return what an EXIT record says of an exception: type, message, traceback."""
+    if error is None:
+        return None
+    kind = type(error)
+    name = (
+        kind.__qualname__ if kind.__module__ == "builtins" else "%s.%s" % (kind.__module__, kind.__qualname__)
+    )
+    try:
+        message = str(error)[:TEXT_CHARACTERS_MAX]
+    except Exception:  # noqa: BLE001 - str() of a foreign exception
+        message = ""
+    return {"type": name, "message": message, "traceback": _traceback(error)}
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        import traceback  # only where there is one to print
+
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        return "".join(lines)[-TEXT_CHARACTERS_MAX:]
+    except Exception:  # noqa: BLE001 - sources may be gone, __cause__ may be broken
+        return ""
+
+
+class _Trace:
+    """Rides on a SystemExit, to learn where it ends: nobody else can see who caught it."""
+
+    def __init__(self, watch: "ExitWatch") -> None:
+        self._watch = watch
+
+    def __del__(self) -> None:
+        # Freed by the interpreter's own end there is no Python frame below this one. Freed below
+        # a frame of the program: that frame caught the SystemExit, and the process goes on.
+        if self._watch.trace == id(self) and sys._getframe().f_back is not None:
+            self._watch.code = None
+
+
+class ExitWatch:
+    """Notes the code of the sys.exit() that ends the process."""
+
+    def __init__(self) -> None:
+        self.code: Optional[int] = None
+        self.trace = 0
+        self._original: Optional[Callable[..., Any]] = None
+
+    def install(self) -> None:
+        """Wrap sys.exit. May be called twice."""
+        if self._original is not None:
+            return
+        original = self._original = sys.exit
+
+        def exit(*args: "Any") -> "Any":  # noqa: A001 - it is called sys.exit
+            try:
+                original(*args)
+            except SystemExit as error:
+                self._note(error)
+                raise
+
+        exit.__doc__ = original.__doc__
+        sys.exit = exit
+
+    def _note(self, error: SystemExit) -> None:
+        import threading  # the recorder has loaded it
+
+        if threading.current_thread() is not threading.main_thread():
+            return  # ends only that thread
+        trace = _Trace(self)
+        error.__dict__["_tracker_trace"] = trace
+        self.trace = id(trace)
+        self.code = exit_code(error.code)
+
+    def end(self) -> End:
+        """Return how the process is ending; to be asked by what runs at exit."""
+        error = sys.exc_info()[1]  # a multiprocessing child's last functions run while it flies
+        if error is not None:
+            return end_of(error)
+        if self.code is not None:
+            return End(self.code)
+        interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
+        # From a prompt or a notebook one goes on after an exception.
+        return End(0) if interactive else end_of(getattr(sys, "last_value", None))
+
+
+def at_child_exit(function: "Callable[[], None]") -> None:
+    """Have function called at the end of a child made by multiprocessing, which skips atexit (< 3.13)."""
+    process = sys.modules.get("multiprocessing.process")
+    util = sys.modules.get("multiprocessing.util")
+    if process is None or util is None:
+        return
+    if getattr(process.current_process(), "_parent_pid", None) is None:
+        return
+    util.Finalize(None, function, exitpriority=-100)
+    atexit.register(function)

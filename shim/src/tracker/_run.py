@@ -1,0 +1,433 @@
+"""Run: what a training script holds. Everything it calls returns in microseconds and never raises.
+
+log() is one write() to the process's own stream (see _recorder.py); no thread, no socket, no
+import, no other process. What can go wrong is counted and warned about once per call site.
+"""
+
+import os
+from os import getpid
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+import msgpack
+
+from . import _ending
+from ._clock import monotonic_ns
+from ._config import Config
+from ._recorder import Recorder, Records
+from ._spool import RunPlace
+from ._summary import Summary
+from ._terminal import Terminal
+from ._values import UnsupportedError, flatten, is_mapping, split_in_half, to_number_or_text
+from .protocol.bodies import Patch, Value, pack
+from .protocol.bodies import Run as RunBody
+from .protocol.kinds import CONFIG, INT_MAX, INT_MIN, LINE_BYTES_MAX, METRICS, RUN, SUMMARY, VALUE
+
+#: A body longer than this is split over several lines.
+BODY_BYTES_MAX = LINE_BYTES_MAX - 16
+#: Steps beyond are not taken, so that one more always fits.
+STEP_MAX = 2**62
+#: Subclasses of int and float that msgpack writes as numbers (numpy.float64), learnt as they come.
+PLAIN_TYPES_MAX = 64
+
+
+class Run:
+    """One run in this process. Make it with tracker.init()."""
+
+    def __init__(
+        self,
+        place: RunPlace,
+        fields: Dict[str, Any],
+        terminal: Terminal,
+        url: Optional[str] = None,
+        disabled: bool = False,
+        attached: bool = False,
+        config: Any = None,
+        on_end: Optional[Callable[["Run"], None]] = None,
+    ) -> None:
+        """attached: the run was begun by another process, which described it."""
+        self._place = place
+        self._fields = dict(fields)
+        self._terminal = terminal
+        self._url = url
+        self._disabled = disabled
+        self._finished = False
+        self._step = 0
+        #: Names that log() may write without another look: strings, not set by hand in the summary.
+        self._known: Set[str] = set()
+        self._plain_types: Set[type] = {int, float, bool}
+        self._on_end = on_end
+        self._config = Config(terminal, self._record_config, config)
+        self._summary = Summary(terminal, self._record_summary, self._known.discard)
+        self._latest = self._summary._latest
+        # Used with the recorder's lock held and never re-entered. Builds its buffer once.
+        self._pack = msgpack.Packer(autoreset=True, use_bin_type=True, unicode_errors="surrogatepass").pack
+        self._recorders: Dict[int, Recorder] = {}
+        self._recorder = self._new_recorder(described=attached)
+        if disabled:
+            self._recorder.pid = 0
+
+    # Logging
+
+    def log(self, data: Dict[str, Any], step: Optional[int] = None, commit: Optional[bool] = None) -> None:
+        """Record values at a step: the next one by default.
+
+        With commit=False, or with a step and no commit, the step stays open for more. Any order of
+        steps will do. Values are numbers, bools, strings, nested dicts, and arrays of one element.
+        """
+        try:
+            recorder = self._recorder
+            # Nearly every call passes these tests; whatever does not is _log_with_care's.
+            if (
+                getpid() == recorder.pid
+                and data
+                and type(data) is dict
+                and self._known.issuperset(data)
+                and self._plain_types.issuperset(map(type, data.values()))
+                and (step is None or (type(step) is int and -STEP_MAX < step < STEP_MAX))
+            ):
+                with recorder.lock:
+                    if not recorder.busy:
+                        recorder.busy = True
+                        at = self._step if step is None else step
+                        try:
+                            time = recorder.clock_offset + monotonic_ns()
+                            body = self._pack((time, at, data))
+                            recorder.append(METRICS, body)
+                            self._latest.update(data)
+                        except OSError as error:
+                            recorder.lose(METRICS, error)
+                        except (ValueError, OverflowError):  # integers beyond 64 bits, lines beyond 16 MiB
+                            recorder.busy = False
+                            self._log_with_care(data, step, commit)
+                            return
+                        finally:
+                            recorder.busy = False
+                        if step is None:
+                            if commit is None or commit:
+                                self._step = at + 1
+                        elif at >= self._step:
+                            self._step = at + 1 if commit else at
+                        return
+            self._log_with_care(data, step, commit)
+        except Exception as error:  # noqa: BLE001 - the guard
+            self._guard("log", error)
+
+    def _log_with_care(self, data: Any, step: Any, commit: Optional[bool]) -> None:
+        if self._disabled:
+            return
+        recorder = self._here()
+        if self._finished:
+            recorder.lost += 1
+            self._warn(
+                "finished", "log() after finish(): this is not recorded; call tracker.init() for a new run"
+            )
+            return
+        if not is_mapping(data):
+            recorder.lost += 1
+            self._warn("log", "log() takes a dict of values, not a %s" % type(data).__name__)
+            return
+        numbers, texts = self._sort_out(data)
+        with recorder.lock:
+            at = self._take_step(step, commit)
+            # Numbers of a nested log() too go through here: bodies.pack has no state to corrupt.
+            self._record_numbers(recorder, at, numbers)
+            for name, text in texts.items():
+                self._record_text(recorder, at, name, text)
+            self._summary.logged(numbers)
+            self._summary.logged(texts)
+            self._known.update(name for name in numbers if name not in self._summary._pinned)
+
+    def _sort_out(self, data: Any) -> Tuple[Dict[str, Any], Dict[str, str]]:
+        """Return the numbers and the texts in data, by full name; warn of everything else."""
+        if not all(isinstance(name, str) for name in data.keys()):
+            self._warn("log-name", "log() takes strings as names; others are recorded as their str()")
+        numbers: Dict[str, Any] = {}
+        texts: Dict[str, str] = {}
+        refused = []
+        for name, value in flatten(data):
+            try:
+                plain = to_number_or_text(value)
+            except Exception as error:  # noqa: BLE001 - .item() and __float__ are foreign code
+                kind = "" if isinstance(error, UnsupportedError) else type(error).__name__ + ": "
+                refused.append("%s (%s%s)" % (name, kind, error))
+                continue
+            if isinstance(plain, str):
+                texts[name] = plain
+            else:
+                numbers[name] = plain
+                self._learn_type(type(value))
+        if refused:
+            self._here().lost += 1
+            self._warn("log-value", "log() left out " + ", ".join(refused))
+        return numbers, texts
+
+    def _learn_type(self, kind: type) -> None:
+        if issubclass(kind, (int, float)) and len(self._plain_types) < PLAIN_TYPES_MAX:
+            self._plain_types.add(kind)
+
+    def _take_step(self, step: Any, commit: Optional[bool]) -> int:
+        at = self._checked_step(step)
+        if at is None:
+            at = self._step
+            if commit is None or commit:
+                self._step = at + 1
+        elif at >= self._step:
+            self._step = at + 1 if commit else at
+        return at
+
+    def _checked_step(self, step: Any) -> Optional[int]:
+        if step is None or type(step) is int and -STEP_MAX < step < STEP_MAX:
+            return step
+        try:
+            number = to_number_or_text(step)
+            if not isinstance(number, str) and number == int(number) and -STEP_MAX < number < STEP_MAX:
+                return int(number)
+        except Exception:  # noqa: BLE001 - .item() is foreign code; NaN and infinity have no integer
+            pass
+        self._warn("log-step", "step %r is not an integer; the next step is used instead" % (step,))
+        return None
+
+    def _record_numbers(self, recorder: Recorder, step: int, numbers: Dict[str, Any]) -> None:
+        if not numbers:
+            return
+        body = pack((recorder.time(), step, numbers))
+        if len(body) > BODY_BYTES_MAX and len(numbers) > 1:
+            for part in split_in_half(numbers):
+                self._record_numbers(recorder, step, part)
+            return
+        recorder.write(METRICS, body)
+
+    def _record_text(self, recorder: Recorder, step: int, name: str, text: str) -> None:
+        recorder.write(VALUE, Value(recorder.time(), step, name, "text", text).encode())
+
+    # The run itself
+
+    def finish(self, exit_code: Optional[int] = None, quiet: Optional[bool] = None) -> None:
+        """End the run in this process. Returns at once: the agent ships what is left."""
+        try:
+            self.end(_ending.End(0 if exit_code is None else _ending.exit_code(exit_code)))
+        except Exception as error:  # noqa: BLE001 - the guard
+            self._guard("finish", error)
+
+    def end(self, end: _ending.End) -> None:
+        """Record how the run ended in this process. May raise; may be called twice."""
+        if self._finished:
+            return
+        self._finished = True
+        recorder = self._recorders.get(getpid())
+        if recorder is not None:
+            recorder.end(end.code, _ending.describe(end.error))
+        if self._on_end is not None:
+            self._on_end(self)
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        try:
+            self.end(_ending.end_of(error))
+        except Exception as problem:  # noqa: BLE001 - the guard
+            self._guard("finish", problem)
+
+    @property
+    def id(self) -> str:
+        """The run's id: the name of its directory."""
+        return self._place.run
+
+    @property
+    def dir(self) -> str:
+        """The run's directory."""
+        place = self._recorder.place
+        return place.directory or os.path.join(place.root, place.run)
+
+    @property
+    def url(self) -> Optional[str]:
+        """Where to watch the run; None while no agent has told."""
+        return self._url
+
+    def get_url(self) -> Optional[str]:
+        """Return url."""
+        return self._url
+
+    @property
+    def step(self) -> int:
+        """The step that a log() without one would write to."""
+        return self._step
+
+    @property
+    def project(self) -> str:
+        """The project."""
+        return str(self._fields["project"])
+
+    @property
+    def entity(self) -> Optional[str]:
+        """The entity, where one was named."""
+        return self._fields.get("entity")
+
+    @property
+    def group(self) -> Optional[str]:
+        """The group, where one was named."""
+        return self._fields.get("group")
+
+    @property
+    def job_type(self) -> Optional[str]:
+        """The job type, where one was named."""
+        return self._fields.get("job_type")
+
+    @property
+    def offline(self) -> bool:
+        """Whether the agent leaves this run alone."""
+        return self._place.offline
+
+    @property
+    def disabled(self) -> bool:
+        """Whether this run does nothing at all."""
+        return self._disabled
+
+    @property
+    def lost(self) -> int:
+        """Records that this process could not record so far."""
+        return sum(recorder.lost for recorder in self._recorders.values())
+
+    @property
+    def name(self) -> str:
+        """The name shown to people; may be set."""
+        return str(self._fields.get("name", ""))
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._set_field("name", str(name))
+
+    @property
+    def notes(self) -> Optional[str]:
+        """Free text about the run; may be set."""
+        return self._fields.get("notes")
+
+    @notes.setter
+    def notes(self, notes: Optional[str]) -> None:
+        self._set_field("notes", "" if notes is None else str(notes))
+
+    @property
+    def tags(self) -> Tuple[str, ...]:
+        """Tags; may be set."""
+        return tuple(self._fields.get("tags", ()))
+
+    @tags.setter
+    def tags(self, tags: Any) -> None:
+        given = [tags] if isinstance(tags, str) else tags or []
+        self._set_field("tags", [str(tag) for tag in given])
+
+    @property
+    def config(self) -> Config:
+        """The run's settings."""
+        return self._config
+
+    @config.setter
+    def config(self, source: Any) -> None:
+        self._config.update(source, allow_val_change=True)
+
+    @property
+    def summary(self) -> Summary:
+        """The last value of each metric, and what is set here by hand."""
+        return self._summary
+
+    def __repr__(self) -> str:
+        return "<tracker run %s (%s)>" % (self.name, self.id)
+
+    # State records
+
+    def _set_field(self, name: str, value: Any) -> None:
+        self._fields[name] = value
+        self._record(RUN, lambda recorder: RunBody(recorder.time(), {name: value}).encode(), "run")
+
+    def _record_config(self, values: Dict[str, Any], removed: List[str]) -> None:
+        self._record(CONFIG, lambda recorder: Patch(recorder.time(), values, removed).encode(), "config")
+
+    def _record_summary(self, values: Dict[str, Any], removed: List[str]) -> None:
+        self._record(SUMMARY, lambda recorder: Patch(recorder.time(), values, removed).encode(), "summary")
+
+    def _record(self, kind: int, encode: Any, what: str) -> None:
+        if self._disabled:
+            return
+        try:
+            recorder = self._here()
+            if self._finished:
+                recorder.lost += 1
+                self._warn("finished", "%s changed after finish(): this is not recorded" % what)
+                return
+            recorder.write(kind, encode(recorder))
+        except Exception as error:  # noqa: BLE001 - the guard
+            self._guard(what, error)
+
+    def _describe(self) -> Records:
+        """Return the records that describe the run as it is now."""
+        time = self._recorder.time()
+        records = [(RUN, RunBody(time, self._fields).encode())]
+        config = self._config.as_dict()
+        if config:
+            records.append((CONFIG, Patch(time, config).encode()))
+        by_hand = self._summary.by_hand()
+        if by_hand:
+            records.append((SUMMARY, Patch(time, by_hand).encode()))
+        return records
+
+    def _belong(self) -> Records:
+        """Return the record that says whose run a stream belongs to, where another one describes it."""
+        fields: Dict[str, Any] = {
+            name: self._fields[name] for name in ("project", "entity") if name in self._fields
+        }
+        return [(RUN, RunBody(self._recorder.time(), fields).encode())]
+
+    # Processes
+
+    def _new_recorder(self, described: bool) -> Recorder:
+        opening = self._belong if described else self._describe
+        recorder = Recorder(self._place, opening, self._belong, self._describe, self._warn_of_loss)
+        return self._recorders.setdefault(recorder.pid, recorder)
+
+    def _here(self) -> Recorder:
+        """Return this process's recorder; after a fork, a new one with a stream of its own."""
+        recorder = self._recorders.get(getpid())
+        if recorder is None:
+            recorder = self._new_recorder(described=True)
+            for pid in list(self._recorders):
+                former = self._recorders.pop(pid, None) if pid != recorder.pid else None
+                if former is not None:
+                    former.forget()
+            self._recorder = recorder
+            if not self._finished:
+                self.end_with_child()
+        return recorder
+
+    def end_with_child(self) -> None:
+        """See to it that the run ends with this process, where multiprocessing made it."""
+        from ._session import at_exit
+
+        _ending.at_child_exit(lambda: at_exit(self))
+
+    def __reduce__(self) -> Any:
+        """Pickled, for a child process: there it goes on in the same run, in a stream of its own."""
+        from ._session import attach
+
+        return attach, (tuple(self._place), self._fields, self._url, self._disabled, self._step)
+
+    # Trouble
+
+    def _warn(self, topic: str, text: str) -> None:
+        if not self._disabled:
+            self._terminal.warn(topic, text)
+
+    def _warn_of_loss(self, reason: str) -> None:
+        self._terminal.say(
+            "warning: %s cannot be written to: %s. Training goes on; what is lost is counted and reported "
+            "when writing works again. Free some space, or set TRACKER_DIR to another directory."
+            % (self.dir, reason)
+        )
+
+    def _guard(self, what: str, error: Exception) -> None:
+        try:
+            recorder = self._recorders.get(os.getpid(), self._recorder)
+            recorder.lost += 1
+            self._warn(what, "%s failed: %s: %s" % (what, type(error).__name__, error))
+        except Exception:  # noqa: BLE001 - out of memory or stack: nothing may leave here
+            pass

@@ -1,0 +1,124 @@
+"""What init() goes by: arguments first, then TRACKER_* variables, then defaults. Reads no files.
+
+A setting that cannot be used is replaced and noted in `problems`; a typing mistake in a job
+script must not cost the job.
+"""
+
+from typing import Any, Dict, List, Mapping, Optional
+
+from .protocol.header import valid_run_id
+
+MODES = {
+    "online": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "disabled",
+    # Several writers of one run is what run directories are made for.
+    "shared": "online",
+}
+DEFAULT_PROJECT = "uncategorized"
+PROJECT_CHARACTERS_MAX = 128
+_PROJECT_FORBIDDEN = frozenset("/\\#?%:")
+
+#: Where launchers say which of several processes this is, nearest first.
+_RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+
+
+class Settings:
+    """The settings of one run."""
+
+    def __init__(self, arguments: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        self.problems: List[str] = []
+        self._arguments = arguments
+        self._environ = environ
+        self.silent = environ.get("TRACKER_SILENT", "").lower() in ("1", "true", "yes", "on")
+        self.mode = self._mode()
+        self.project = self._project()
+        self.id = self._run_id()
+        self.entity = self._text("entity", "TRACKER_ENTITY")
+        self.name = self._text("name", "TRACKER_NAME")
+        self.notes = self._text("notes", "TRACKER_NOTES")
+        self.group = self._text("group", "TRACKER_GROUP")
+        self.job_type = self._text("job_type", "TRACKER_JOB_TYPE")
+        self.tags = self._tags()
+        self.rank = self._rank()
+        self.dir = self._text("dir", None)
+        self.dir_variable = environ.get("TRACKER_DIR") or None
+
+    def run_fields(self) -> Dict[str, Any]:
+        """Return the body of the RUN record, without the name."""
+        fields: Dict[str, Any] = {"project": self.project}
+        for name in ("entity", "notes", "group", "job_type"):
+            value = getattr(self, name)
+            if value is not None:
+                fields[name] = value
+        if self.tags:
+            fields["tags"] = self.tags
+        return fields
+
+    def _given(self, name: str, variable: Optional[str]) -> Any:
+        value = self._arguments.get(name)
+        if value is None and variable is not None:
+            value = self._environ.get(variable) or None
+        return value
+
+    def _text(self, name: str, variable: Optional[str]) -> Optional[str]:
+        value = self._given(name, variable)
+        return None if value is None else str(value)
+
+    def _mode(self) -> str:
+        given = self._text("mode", "TRACKER_MODE")
+        if given is None:
+            return "online"
+        if given not in MODES:
+            self.problems.append(
+                "mode %r is not one of online, offline, disabled; this run is online" % given
+            )
+        return MODES.get(given, "online")
+
+    def _project(self) -> str:
+        given = self._text("project", "TRACKER_PROJECT")
+        if not given:
+            return DEFAULT_PROJECT
+        project = clean_project(given)
+        if project != given:
+            self.problems.append(
+                "project %r is recorded as %r: a name has at most %d characters, none of %s"
+                % (given, project, PROJECT_CHARACTERS_MAX, " ".join(sorted(_PROJECT_FORBIDDEN)))
+            )
+        return project
+
+    def _run_id(self) -> Optional[str]:
+        given = self._text("id", "TRACKER_RUN_ID")
+        if not given or valid_run_id(given):
+            return given or None
+        self.problems.append(
+            "run id %r is not 1 to 64 of A-Z a-z 0-9 . _ - (no dot first); this run gets a new id" % given
+        )
+        return None
+
+    def _tags(self) -> List[str]:
+        given = self._given("tags", "TRACKER_TAGS")
+        if given is None:
+            return []
+        if isinstance(given, str):
+            return [tag.strip() for tag in given.split(",") if tag.strip()]
+        try:
+            return [str(tag) for tag in given]
+        except TypeError:
+            return [str(given)]
+
+    def _rank(self) -> Optional[int]:
+        for variable in _RANK_VARIABLES:
+            value = self._environ.get(variable, "")
+            if value.isdigit() and len(value) < 10:
+                return int(value)
+        return None
+
+
+def clean_project(name: str) -> str:
+    """Return the name with what a project name may not hold replaced by "-"."""
+    cleaned = "".join(
+        "-" if c in _PROJECT_FORBIDDEN or ord(c) < 32 or 127 <= ord(c) < 160 else c for c in name
+    )
+    return cleaned[:PROJECT_CHARACTERS_MAX]

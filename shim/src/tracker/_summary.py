@@ -1,0 +1,105 @@
+"""Summary: the last value of every metric, and what the user sets by hand."""
+
+from collections.abc import MutableMapping
+
+from ._terminal import Terminal
+from ._values import UnsupportedError, to_mapping, to_plain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` would cost `import tracker` 5 ms
+    from typing import Any, Callable, Dict, Iterator, List, Optional, Set
+
+    #: Called with what to set and what to remove.
+    RecordPatch = Callable[[Dict[str, Any], List[str]], None]
+
+
+class Summary(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at run time before 3.9
+    """One value per name. A key set by hand is recorded, and log() no longer changes it."""
+
+    _latest: "Dict[str, Any]"
+    _pinned: "Set[str]"
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        record: "Optional[RecordPatch]" = None,
+        on_pin: "Optional[Callable[[str], None]]" = None,
+    ) -> None:
+        """on_pin is told of a name before it is set by hand."""
+        self.__dict__["_latest"] = {}
+        self.__dict__["_pinned"] = set()
+        self.__dict__["_terminal"] = terminal
+        self.__dict__["_record"] = record
+        self.__dict__["_on_pin"] = on_pin
+
+    def update(self, *sources: "Any", **more: "Any") -> None:
+        """Set many keys by hand."""
+        terminal: Terminal = self.__dict__["_terminal"]
+        try:
+            values = to_mapping(sources[0]) if sources else {}
+            values.update(more)
+            self._set(values)
+        except UnsupportedError as error:
+            terminal.warn("summary", str(error))
+        except Exception as error:  # noqa: BLE001 - the guard: a summary must not stop a training
+            terminal.warn("summary", "summary.update() failed: %s: %s" % (type(error).__name__, error))
+
+    def logged(self, values: "Dict[str, Any]") -> None:
+        """Take over what log() was given, but for keys set by hand."""
+        if self._pinned:
+            values = {name: value for name, value in values.items() if name not in self._pinned}
+        self._latest.update(values)
+
+    def by_hand(self) -> "Dict[str, Any]":
+        """Return the keys set by hand, as plain data."""
+        return {name: self._latest[name] for name in sorted(self._pinned) if name in self._latest}
+
+    def _set(self, values: "Dict[str, Any]") -> None:
+        plain = {name: to_plain(value) for name, value in values.items()}
+        on_pin = self.__dict__["_on_pin"]
+        for name in plain:
+            if on_pin is not None:
+                on_pin(name)
+            self._pinned.add(name)
+        self._latest.update(plain)
+        record = self.__dict__["_record"]
+        if plain and record is not None:
+            record(plain, [])
+
+    def __getitem__(self, name: str) -> "Any":
+        value = self._latest[name]
+        return value if type(value) in (float, int, bool, str) else to_plain(value)
+
+    def __setitem__(self, name: "Any", value: "Any") -> None:
+        self._set({name if type(name) is str else str(name): value})
+
+    def __delitem__(self, name: str) -> None:
+        del self._latest[name]
+        self._pinned.discard(name)
+        record = self.__dict__["_record"]
+        if record is not None:
+            record({}, [name])
+
+    def __iter__(self) -> "Iterator[str]":
+        return iter(list(self._latest))
+
+    def __len__(self) -> int:
+        return len(self._latest)
+
+    def __getattr__(self, name: str) -> "Any":
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError("the summary has no key %r" % name) from None
+
+    def __setattr__(self, name: str, value: "Any") -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError("the summary has no key %r" % name) from None
+
+    def __repr__(self) -> str:
+        return repr({name: self[name] for name in self})

@@ -1,0 +1,3 @@
+"""The shim's version."""
+
+VERSION = "0.1.0"
