@@ -17,7 +17,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMPS)/installed ui  ## server, agent and a training; DEMO_EXIT=1 verifies and exits
-	@$(BIN)/python examples/demo.py $(if $(filter 1,$(DEMO_EXIT)),--exit)
+	@$(BIN)/python -m demo $(if $(filter 1,$(DEMO_EXIT)),--exit)
 
 test: $(STAMPS)/dev ui  ## run the tests; at the end, what this machine lacks for some
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
