@@ -110,7 +110,7 @@ def load_settings(
     data = values.pop(("", "data"), ("", ""))[0]
     if not isinstance(data, str | Path) or not str(data):
         raise ConfigError(
-            "no data directory: give --data DIR, TRACKER_SERVER_DATA or `data = \"DIR\"` in the config file"
+            'no data directory: give --data DIR, TRACKER_SERVER_DATA or `data = "DIR"` in the config file'
         )
     sections = {}
     for section, kind in _SECTIONS.items():
@@ -137,7 +137,9 @@ def _read_file(file: Path) -> dict[tuple[str, str], tuple[Any, str]]:
         if section == "data":
             values["", "data"] = (content, str(file))
         elif section not in _SECTIONS:
-            raise ConfigError(f"{file}: unknown section or key {section!r}; known: data, {', '.join(_SECTIONS)}")
+            raise ConfigError(
+                f"{file}: unknown section or key {section!r}; known: data, {', '.join(_SECTIONS)}"
+            )
         elif not isinstance(content, dict):
             raise ConfigError(f"{file}: [{section}] must be a section")
         else:
@@ -162,7 +164,9 @@ def _read_environment(environment: Mapping[str, str]) -> dict[tuple[str, str], t
             continue
         section, _, name = rest.partition("_")
         if section not in _SECTIONS or name not in _names(section):
-            raise ConfigError(f"unknown variable {variable}; {ENVIRONMENT_PREFIX}<SECTION>_<NAME> as in the config file")
+            raise ConfigError(
+                f"unknown variable {variable}; {ENVIRONMENT_PREFIX}<SECTION>_<NAME> as in the config file"
+            )
         values[section, name] = (_from_text(section, name, text, variable), variable)
     return values
 
@@ -194,9 +198,7 @@ def _checked(section: str, name: str, value: Any, source: str) -> Any:
     if isinstance(default, float) and type(value) is int:
         value = float(value)
     if type(value) is not type(default):
-        raise ConfigError(
-            f"{source}: {section}.{name} must be a {_kind(default)}, it is {value!r}"
-        )
+        raise ConfigError(f"{source}: {section}.{name} must be a {_kind(default)}, it is {value!r}")
     choices = _CHOICES.get((section, name))
     if choices and value not in choices:
         raise ConfigError(f"{source}: {section}.{name} must be one of {', '.join(choices)}, it is {value!r}")

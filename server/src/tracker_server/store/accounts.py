@@ -164,7 +164,7 @@ class AccountStore:
             )
         )
 
-    def keys(self, entity: str | None = None) -> list[Key]:
+    def list_keys(self, entity: str | None = None) -> list[Key]:
         """Return the keys of an entity, or of all, newest first."""
         query = (
             select(
@@ -194,7 +194,7 @@ class AccountStore:
             connection.execute(
                 update(api_keys).where(api_keys.c.id == key, api_keys.c.revoked.is_(None)).values(revoked=now)
             )
-        return next(each for each in self.keys(entity) if each.id == key)
+        return next(each for each in self.list_keys(entity) if each.id == key)
 
     def note_used(self, used: Mapping[str, int]) -> None:
         """Write down when keys were last used."""

@@ -1,0 +1,108 @@
+"""From the body of an ingest request to entries for commit().
+
+Bounded on every side: the decompressed size before it is reached, the number of entries before they
+are made, and types while they are read.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import zstandard
+from msgspec import Meta, Struct
+
+from .commit import AgentInfo, Entry, GapEntry, Lines
+
+ENTRIES_MAX = 20_000
+#: zstd may ask for this much memory to look back into; level 19 needs 8 MiB.
+WINDOW_BYTES_MAX = 64 * 1024 * 1024
+
+_Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Name = Annotated[str, Meta(max_length=256)]
+
+
+class UndecodableError(Exception):
+    """The body is not what an agent sends; the message says where."""
+
+
+class TooLargeError(Exception):
+    """The body is longer, once decompressed, than may be."""
+
+
+class _Who(Struct):
+    uid: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+    user: _Name = ""
+
+
+class _Gap(Struct):
+    gap: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class _Entry(Struct, array_like=True):
+    stream: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    offset: _Offset
+    content: bytes | _Gap
+    who: _Who
+
+
+class _Request(Struct):
+    entries: Annotated[list[_Entry], Meta(max_length=ENTRIES_MAX)]
+    agent: _Name = ""
+    machine: Annotated[str, Meta(max_length=128)] = ""
+    host: _Name = ""
+    time: int = 0
+
+
+_DECODER = msgspec.msgpack.Decoder(_Request)
+
+
+def decompress(body: bytes, bytes_max: int) -> bytes:
+    """Return a zstd frame's content. Raise TooLargeError before more than bytes_max were made."""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
+    try:
+        if (frame_bytes(body) or 0) > bytes_max:
+            raise TooLargeError
+        reader = decompressor.stream_reader(body, read_across_frames=False)
+        parts: list[bytes] = []
+        total = 0
+        while part := reader.read(min(1 << 20, bytes_max + 1 - total)):
+            parts.append(part)
+            total += len(part)
+            if total > bytes_max:
+                raise TooLargeError
+    except zstandard.ZstdError as error:
+        raise UndecodableError(f"the body is not a zstd frame: {error}") from error
+    except MemoryError as error:
+        raise UndecodableError("the body is not a zstd frame that can be decompressed") from error
+    return b"".join(parts)
+
+
+def frame_bytes(body: bytes) -> int | None:
+    """Return how long a zstd frame says its content is, or None when it does not say."""
+    try:
+        size = zstandard.get_frame_parameters(body).content_size
+    except zstandard.ZstdError:
+        return None
+    if size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):
+        return None
+    return size
+
+
+def decode_request(body: bytes) -> tuple[AgentInfo, list[Entry]]:
+    """Return who sent a request, and its entries in order. Raise UndecodableError."""
+    try:
+        request = _DECODER.decode(body)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise UndecodableError(f"the body is not an ingest request: {error}") from error
+    info = AgentInfo(version=request.agent, machine=request.machine, host=request.host)
+    return info, [_entry(each) for each in request.entries]
+
+
+def _entry(entry: _Entry) -> Entry:
+    who = entry.who
+    if isinstance(entry.content, bytes):
+        return Lines(who.uid, who.user, entry.stream, entry.offset, entry.content)
+    gap = entry.content
+    return GapEntry(who.uid, who.user, entry.stream, entry.offset, gap.gap, gap.reason)

@@ -1,0 +1,319 @@
+"""What the API answers with: one class per shape. openapi.json is made from these.
+
+Times are integer nanoseconds since 1970. Numbers that are not finite travel as strings, because
+JSON has no others.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+Number = float | Literal["NaN", "Infinity", "-Infinity"]
+
+
+class Error(Struct, omit_defaults=True):
+    """Every answer with a status of 400 and above."""
+
+    error: str
+    reason: str
+    hint: str | None = None
+
+
+class ServerAnswer(Struct):
+    """What an agent learns before it sends anything. protocol is the oldest and newest spoken."""
+
+    server: str
+    version: str
+    protocol: tuple[int, int]
+    capabilities: list[str]
+    epoch: str
+
+
+class Ready(Struct):
+    status: str
+
+
+class Me(Struct):
+    principal: str
+    kind: str
+    entity: str
+    scopes: list[str]
+
+
+class Done(Struct):
+    ok: bool = True
+
+
+# --- ingest ---
+
+
+class StreamAnswer(Struct, omit_defaults=True):
+    """What became of one stream's entries; `next` is where it is to go on."""
+
+    uid: int
+    stream: str
+    next: int | None | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    at: int | UnsetType = UNSET
+
+
+class IngestAnswer(Struct):
+    epoch: str
+    streams: list[StreamAnswer]
+
+
+class StreamOffset(Struct):
+    """Where a stream goes on, and the checksum and offset of its last line (null after a gap)."""
+
+    uid: int
+    stream: str
+    next: int
+    crc: int | None
+    last: int | None
+
+
+class OffsetsAnswer(Struct):
+    epoch: str
+    streams: list[StreamOffset]
+
+
+# --- runs ---
+
+
+class Run(Struct, kw_only=True):
+    """One run. cursor counts its METRICS records; steps is the greatest step so far."""
+
+    entity: str
+    project: str
+    run: str
+    name: str
+    notes: str
+    tags: list[str]
+    group: str
+    job_type: str
+    state: Literal["running", "finished", "failed", "crashed"]
+    exit_code: int | None
+    created: int
+    updated: int
+    finished: int | None
+    user: str
+    agent_seen: int | None
+    steps: int | None
+    points: int
+    metrics: int
+    cursor: int
+
+
+class RunRow(Run, kw_only=True):
+    host: str
+    #: The first few summary values, for columns of the list.
+    summary: dict[str, Any] | UnsetType = UNSET
+
+
+class RunsAnswer(Struct):
+    runs: list[RunRow]
+    cursor: str | None
+    total: int
+
+
+class Project(Struct):
+    entity: str
+    project: str
+    runs: int
+    updated: int | None
+
+
+class ProjectsAnswer(Struct):
+    projects: list[Project]
+
+
+class Gap(Struct):
+    """Bytes of a stream that could not be had, and why."""
+
+    offset: int
+    bytes: int
+    reason: str
+
+
+class Lost(Struct):
+    """Records a writer had to drop, and why."""
+
+    records: int
+    reason: str
+    time: int
+
+
+class Problem(Struct):
+    """What was wrong with records that were kept all the same; offset is that of the first."""
+
+    reason: str
+    count: int
+    offset: int
+
+
+class StreamState(Struct, kw_only=True):
+    """One writer of a run."""
+
+    stream: str
+    uid: int
+    user: str
+    host: str
+    pid: int | None
+    rank: int | None
+    writer: str
+    state: Literal["live", "gone", "ended"]
+    exit_code: int | None
+    exception: dict[str, str] | None
+    observed: dict[str, Any] | None
+    next: int
+    gaps: list[Gap]
+    lost: list[Lost]
+    problems: list[Problem]
+
+
+class Host(Struct):
+    machine: str
+    host: str
+    seen: int
+    inventory: dict[str, Any]
+
+
+class HostsAnswer(Struct):
+    hosts: list[Host]
+
+
+class RunDetail(Run, kw_only=True):
+    """One run with all that is known about it but its points, console and values."""
+
+    machine: str
+    host: Host | None
+    owner: str
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    fields: dict[str, Any]
+    console_lines: int
+    streams: list[StreamState]
+
+
+# --- points ---
+
+
+class Metric(Struct):
+    name: str
+    count: int
+    special: int
+    last: Number
+    last_step: int
+    min: float | None
+    max: float | None
+
+
+class MetricsAnswer(Struct):
+    metrics: list[Metric]
+
+
+class Series(Struct):
+    """One entry per bucket that holds points. min, max and mean are over finite values."""
+
+    x: list[int]
+    step: list[int]
+    time: list[int]
+    last: list[Number]
+    min: list[float | None]
+    max: list[float | None]
+    mean: list[float | None]
+    count: list[int]
+    special: list[int]
+
+
+class SeriesAnswer(Struct):
+    cursor: int
+    series: dict[str, Series]
+
+
+class Points(Struct):
+    """Points in order of arrival; stream is an index into `streams` of the answer."""
+
+    step: list[int]
+    time: list[int]
+    value: list[Number]
+    stream: list[int]
+    offset: list[int]
+
+
+class PointsAnswer(Struct):
+    cursor: int
+    points: dict[str, Points]
+    streams: list[str]
+    more: bool
+
+
+class ConsoleLine(Struct):
+    time: int
+    stream: str
+    text: str
+
+
+class ConsoleAnswer(Struct):
+    cursor: int
+    lines: list[ConsoleLine]
+    more: bool
+
+
+class Value(Struct):
+    """A rich value as it was logged; stream is an index into `streams` of the answer."""
+
+    time: int
+    step: int | None
+    name: str
+    type: str
+    data: Any
+    stream: int
+    offset: int
+
+
+class ValuesAnswer(Struct):
+    values: list[Value]
+    streams: list[str]
+
+
+# --- accounts ---
+
+
+class Principal(Struct):
+    entity: str
+    name: str
+    kind: str
+
+
+class PrincipalsAnswer(Struct):
+    principals: list[Principal]
+
+
+class Key(Struct, kw_only=True):
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    entity: str
+    principal: str
+    kind: str
+    scopes: list[str]
+    created: int
+    expires: int | None
+    used: int | None
+    revoked: int | None
+
+
+class KeysAnswer(Struct):
+    keys: list[Key]
+
+
+class NewKey(Struct):
+    """A fresh key: its text is shown here once and stored nowhere."""
+
+    id: str
+    key: str
