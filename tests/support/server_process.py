@@ -13,7 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 START_S = 60.0
 
@@ -105,7 +105,7 @@ class ServerProcess:
         """Return everything the server wrote to its log so far."""
         return self.log_path.read_text(errors="replace")
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -148,8 +148,10 @@ class ServerProcess:
         """Run another `tracker-server` command on the data directory; return what it prints."""
         verb = 2 if arguments[0] == "key" else 1
         done = subprocess.run(
-            [sys.executable, "-m", "tracker_server.cli", *arguments[:verb], "--data", str(self.data)]
-            + list(arguments[verb:]),
+            [
+                *(sys.executable, "-m", "tracker_server.cli", *arguments[:verb]),
+                *("--data", str(self.data), *arguments[verb:]),
+            ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

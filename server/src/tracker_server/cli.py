@@ -122,7 +122,7 @@ def _greet(server: Server, data: DataDirectory, url: str) -> None:
     if not server.settings.loopback_only:
         lines += [
             f"Warning: it listens on {server.settings.http.host}, where other machines reach it without TLS:",
-            "  keys and data cross the network in the clear. Put a TLS proxy in front of it (docs/server.md).",
+            "  keys and data cross the network in the clear. Put a TLS proxy before it (docs/server.md).",
         ]
     if server.first_key is not None:
         admin = server.accounts.principal(FIRST_ENTITY, FIRST_PRINCIPAL)

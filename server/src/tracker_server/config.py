@@ -137,9 +137,7 @@ def _read_file(file: Path) -> dict[tuple[str, str], tuple[Any, str]]:
         if section == "data":
             values["", "data"] = (content, str(file))
         elif section not in _SECTIONS:
-            raise ConfigError(
-                f"{file}: unknown section or key {section!r}; known: data, {', '.join(_SECTIONS)}"
-            )
+            raise ConfigError(f"{file}: unknown section {section!r}; known: data, {', '.join(_SECTIONS)}")
         elif not isinstance(content, dict):
             raise ConfigError(f"{file}: [{section}] must be a section")
         else:
@@ -202,7 +200,7 @@ def _checked(section: str, name: str, value: Any, source: str) -> Any:
     choices = _CHOICES.get((section, name))
     if choices and value not in choices:
         raise ConfigError(f"{source}: {section}.{name} must be one of {', '.join(choices)}, it is {value!r}")
-    if isinstance(value, int | float) and (value != value or value < 0 or (value == 0 and name != "port")):
+    if isinstance(value, int | float) and (not value >= 0 or (value == 0 and name != "port")):
         raise ConfigError(f"{source}: {section}.{name} must be greater than 0, it is {value!r}")
     return value
 
@@ -225,7 +223,8 @@ def _check_whole(settings: Settings) -> None:
             parts = urlsplit("")
         if not fine or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
             raise ConfigError(
-                f"http.public_url must look like https://tracker.example.org, it is {settings.http.public_url!r}"
+                "http.public_url must look like https://tracker.example.org, "
+                f"it is {settings.http.public_url!r}"
             )
         object.__setattr__(settings.http, "public_url", settings.http.public_url.rstrip("/"))
 
@@ -242,6 +241,6 @@ def is_loopback(host: str) -> bool:
 
 def url_host(host: str) -> str:
     """Return how an address is written in a URL that this machine can open."""
-    if host in ("0.0.0.0", "::", ""):
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - read here, not bound
         return socket.gethostname()
     return f"[{host}]" if ":" in host else host

@@ -40,11 +40,11 @@ class DataDirectory:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise DataDirectoryError(
-                f"cannot make the data directory {self.path}: {error.strerror}; choose another with --data"
+                f"cannot make the data directory {self.path}: {error.strerror}; choose another --data"
             ) from error
         if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
             raise DataDirectoryError(
-                f"cannot write to the data directory {self.path}; change its owner or choose another with --data"
+                f"cannot write to the data directory {self.path}; change its owner or choose another --data"
             )
 
     def check_in_use(self) -> None:

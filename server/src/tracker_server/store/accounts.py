@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, RowMapping, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ..auth import (
+from tracker_server.auth import (
     FIRST_ENTITY,
     FIRST_PRINCIPAL,
     KEY_PREFIX,
@@ -32,7 +32,8 @@ from ..auth import (
     parse_secret,
     secret_matches,
 )
-from ..principal import Principal
+from tracker_server.principal import Principal
+
 from .schema import api_keys, entities, principals, sessions, signin_tokens
 
 SECOND_NS = 1_000_000_000

@@ -13,10 +13,11 @@ from typing import Annotated, Literal
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from ..auth import SESSION_S, FailureLimiter, Identity, is_operator, parse_scopes
-from ..lanes import Lane
-from ..principal import Principal
-from ..store.accounts import AccountStore, Key
+from tracker_server.auth import SESSION_S, FailureLimiter, Identity, is_operator, parse_scopes
+from tracker_server.lanes import Lane
+from tracker_server.principal import Principal
+from tracker_server.store.accounts import AccountStore, Key
+
 from . import answers
 from .authenticator import SESSION_COOKIE
 from .errors import ApiError
@@ -55,6 +56,8 @@ class SigninBody(Struct, forbid_unknown_fields=True):
 
 
 class EntityQuery(Struct):
+    """Whose accounts; the own entity when not given."""
+
     entity: AccountName | None = None
 
 

@@ -32,10 +32,14 @@ class ServerAnswer(Struct):
 
 
 class Ready(Struct):
+    """Whether the server is well."""
+
     status: str
 
 
 class Me(Struct):
+    """Who is asking, and what the credential allows."""
+
     principal: str
     kind: str
     entity: str
@@ -43,6 +47,8 @@ class Me(Struct):
 
 
 class Done(Struct):
+    """It was done."""
+
     ok: bool = True
 
 
@@ -54,13 +60,15 @@ class StreamAnswer(Struct, omit_defaults=True):
 
     uid: int
     stream: str
-    next: int | None | UnsetType = UNSET
+    next: int | UnsetType | None = UNSET
     error: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     at: int | UnsetType = UNSET
 
 
 class IngestAnswer(Struct):
+    """One answer per distinct stream of the request, in order of first mention."""
+
     epoch: str
     streams: list[StreamAnswer]
 
@@ -76,6 +84,8 @@ class StreamOffset(Struct):
 
 
 class OffsetsAnswer(Struct):
+    """One answer per stream asked for, in order."""
+
     epoch: str
     streams: list[StreamOffset]
 
@@ -108,18 +118,24 @@ class Run(Struct, kw_only=True):
 
 
 class RunRow(Run, kw_only=True):
+    """A run as lists show it; host is a name."""
+
     host: str
     #: The first few summary values, for columns of the list.
     summary: dict[str, Any] | UnsetType = UNSET
 
 
 class RunsAnswer(Struct):
+    """A page of runs; cursor is null on the last, total ignores paging."""
+
     runs: list[RunRow]
     cursor: str | None
     total: int
 
 
 class Project(Struct):
+    """A project and how many runs it has."""
+
     entity: str
     project: str
     runs: int
@@ -127,6 +143,8 @@ class Project(Struct):
 
 
 class ProjectsAnswer(Struct):
+    """Every project of the entity."""
+
     projects: list[Project]
 
 
@@ -175,6 +193,8 @@ class StreamState(Struct, kw_only=True):
 
 
 class Host(Struct):
+    """A machine, and when an agent there last spoke."""
+
     machine: str
     host: str
     seen: int
@@ -182,6 +202,8 @@ class Host(Struct):
 
 
 class HostsAnswer(Struct):
+    """Every host of the entity."""
+
     hosts: list[Host]
 
 
@@ -202,6 +224,8 @@ class RunDetail(Run, kw_only=True):
 
 
 class Metric(Struct):
+    """One metric: last is the value at its greatest step; special counts values that were not finite."""
+
     name: str
     count: int
     special: int
@@ -212,6 +236,8 @@ class Metric(Struct):
 
 
 class MetricsAnswer(Struct):
+    """Every metric of a run or host."""
+
     metrics: list[Metric]
 
 
@@ -230,6 +256,8 @@ class Series(Struct):
 
 
 class SeriesAnswer(Struct):
+    """Series by metric name; names that do not exist are left out."""
+
     cursor: int
     series: dict[str, Series]
 
@@ -245,6 +273,8 @@ class Points(Struct):
 
 
 class PointsAnswer(Struct):
+    """Points by metric name; go on at cursor."""
+
     cursor: int
     points: dict[str, Points]
     streams: list[str]
@@ -252,12 +282,16 @@ class PointsAnswer(Struct):
 
 
 class ConsoleLine(Struct):
+    """A line of output; stream is stdout or stderr."""
+
     time: int
     stream: str
     text: str
 
 
 class ConsoleAnswer(Struct):
+    """Lines of output; go on at cursor."""
+
     cursor: int
     lines: list[ConsoleLine]
     more: bool
@@ -276,6 +310,8 @@ class Value(Struct):
 
 
 class ValuesAnswer(Struct):
+    """Rich values."""
+
     values: list[Value]
     streams: list[str]
 
@@ -284,12 +320,16 @@ class ValuesAnswer(Struct):
 
 
 class Principal(Struct):
+    """A user or service account."""
+
     entity: str
     name: str
     kind: str
 
 
 class PrincipalsAnswer(Struct):
+    """Every principal of the entity."""
+
     principals: list[Principal]
 
 
@@ -309,6 +349,8 @@ class Key(Struct, kw_only=True):
 
 
 class KeysAnswer(Struct):
+    """Every key of the entity."""
+
     keys: list[Key]
 
 

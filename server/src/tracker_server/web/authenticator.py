@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from ..auth import Identity
-from ..lanes import Lane
-from ..store.accounts import AccountStore
+from tracker_server.auth import Identity
+from tracker_server.lanes import Lane
+from tracker_server.store.accounts import AccountStore
+
 from .errors import ApiError
 from .security import check_session_request
 

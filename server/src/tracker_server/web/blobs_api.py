@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 
 from aiohttp import web
 
-from ..config import LimitSettings
-from ..lanes import Lane
-from ..store.blobs import BlobMismatch
-from ..store.projects import ProjectStore
-from ..store.store import Store
+from tracker_server.config import LimitSettings
+from tracker_server.lanes import Lane
+from tracker_server.store.blobs import BlobMismatch
+from tracker_server.store.projects import ProjectStore
+from tracker_server.store.store import Store
+
 from . import answers
 from .errors import ApiError, not_found
 from .routes import Access, Call, NoQuery, Route

@@ -13,9 +13,10 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from ..auth import AccountError, ExistsError, MissingError
-from ..lanes import LaneFull
-from ..store.errors import NotFound, StoreFull, StoreUnavailable
+from tracker_server.auth import AccountError, ExistsError, MissingError
+from tracker_server.lanes import LaneFull
+from tracker_server.store.errors import NotFound, StoreFull, StoreUnavailable
+
 from .authenticator import Authenticator
 from .errors import ApiError, busy, not_found
 from .json_values import encode_json

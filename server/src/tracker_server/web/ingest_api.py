@@ -15,12 +15,19 @@ from typing import Annotated, Any
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct
 
-from ..config import LimitSettings
-from ..ingest.commit import AgentInfo, Committed, commit
-from ..ingest.decode import TooLargeError, UndecodableError, decode_request, decompress, frame_bytes
-from ..lanes import Lane
-from ..live import LiveHub
-from ..store.store import Store
+from tracker_server.config import LimitSettings
+from tracker_server.ingest.commit import AgentInfo, Committed, commit
+from tracker_server.ingest.decode import (
+    TooLargeError,
+    UndecodableError,
+    decode_request,
+    decompress,
+    frame_bytes,
+)
+from tracker_server.lanes import Lane
+from tracker_server.live import LiveHub
+from tracker_server.store.store import Store
+
 from .answers import IngestAnswer, OffsetsAnswer, StreamAnswer, StreamOffset
 from .endpoint import read_body
 from .errors import ApiError, busy
@@ -36,6 +43,8 @@ OFFSETS_MAX = 10_000
 
 
 class AskedStream(Struct):
+    """A stream by its owner and id in hex."""
+
     uid: Annotated[int, Meta(ge=0, le=2**32 - 1)]
     stream: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..store.points import Floats
+from tracker_server.store.points import Floats
+
 from .answers import Number
 
 _ENCODER = msgspec.json.Encoder(enc_hook=str)

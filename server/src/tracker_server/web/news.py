@@ -9,8 +9,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from ..ingest.commit import HostNews, RunNews
-from ..live import LiveHub, News, Subject, TooManySubscribers
+from tracker_server.ingest.commit import HostNews, RunNews
+from tracker_server.live import LiveHub, News, Subject, TooManySubscribers
+
 from .authenticator import Authenticator
 from .errors import ApiError
 from .routes import Access, Call, Route
@@ -42,7 +43,7 @@ class EventsApi:
                 "/api/v1/events",
                 Access.READ,
                 self.events,
-                "News of runs and hosts as server-sent events: `run`, `host`, and `reset` after some were missed",
+                "Follow news as server-sent events: `run`, `host`, and `reset` when some were missed",
                 None,
                 query=EventsQuery,
                 media_type="text/event-stream",

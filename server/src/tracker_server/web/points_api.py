@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from ..lanes import Lane
-from ..store import points as stored
-from ..store.store import Store
+from tracker_server.lanes import Lane
+from tracker_server.store import points as stored
+from tracker_server.store.store import Store
+
 from . import answers
 from .json_values import finite_or_none, number, numbers
 from .routes import Access, Call, NoQuery, Route

@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from aiohttp import web
 
-from ..auth import Identity
-from ..principal import Principal
+from tracker_server.auth import Identity
+from tracker_server.principal import Principal
 
 Q = TypeVar("Q")
 B = TypeVar("B")

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, field
 
-from ..lanes import Lane
-from ..store import runs as stored
-from ..store.accounts import AccountStore
-from ..store.errors import NotFound
-from ..store.store import Store
+from tracker_server.lanes import Lane
+from tracker_server.store import runs as stored
+from tracker_server.store.accounts import AccountStore
+from tracker_server.store.errors import NotFound
+from tracker_server.store.store import Store
+
 from . import answers
 from .errors import ApiError, not_found
 from .json_values import json_value
@@ -37,16 +38,22 @@ class RunsQuery(Struct):
 
 
 class FindQuery(Struct):
+    """A run id, in any project or in one."""
+
     run: Name
     project: Name | None = None
 
 
 class ConsoleQuery(Struct):
+    """Lines after a cursor."""
+
     after: Position = 0
     limit: Annotated[int, Meta(ge=1, le=100_000)] = 1000
 
 
 class ValuesQuery(Struct):
+    """Values of all names or of one."""
+
     name: Annotated[str, Meta(max_length=1000)] | None = None
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
 

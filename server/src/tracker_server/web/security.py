@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ..config import HttpSettings
+from tracker_server.config import HttpSettings
+
 from .errors import ApiError
 
 #: The UI's own files only: no inline script or style, no foreign origin, no framing.

@@ -7,7 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from .. import __version__
+from tracker_server import __version__
+
 from . import answers
 from .errors import ApiError
 from .ingest_api import PROTOCOL
@@ -38,19 +39,19 @@ class ServerApi:
             ),
         ]
 
-    async def server(self, call: Call[NoQuery, None]) -> answers.ServerAnswer:
+    async def server(self, _: Call[NoQuery, None]) -> answers.ServerAnswer:
         """Say what this server is and which protocol it speaks."""
         return answers.ServerAnswer("tracker", __version__, PROTOCOL, ["zstd"], self._epoch)
 
-    async def openapi(self, call: Call[NoQuery, None]) -> dict[str, Any]:
+    async def openapi(self, _: Call[NoQuery, None]) -> dict[str, Any]:
         """Return the API document."""
         return self._document()
 
-    async def health(self, call: Call[NoQuery, None]) -> answers.Ready:
+    async def health(self, _: Call[NoQuery, None]) -> answers.Ready:
         """Answer as long as the event loop turns."""
         return answers.Ready("ok")
 
-    async def readiness(self, call: Call[NoQuery, None]) -> answers.Ready | web.Response:
+    async def readiness(self, _: Call[NoQuery, None]) -> answers.Ready | web.Response:
         """Answer 503 while starting, stopping, or when writing is impossible."""
         if not self._ready():
             raise ApiError(503, "not_ready", "the server is starting or stopping", retry_after_s=1)
