@@ -1,0 +1,75 @@
+// The samples behind the System charts: buckets of one host's metrics, asked again when the host has news.
+
+import { api, requestParts } from "./api";
+import { parseSeries } from "./columns";
+import type { Columns } from "./columns";
+import type { Feed, Listener, Window } from "./run-feed";
+import { BUCKETS } from "./run-feed";
+
+export class HostFeed implements Feed {
+  #listeners = new Map<string, Set<Listener>>();
+  #columns = new Map<string, Columns>();
+  #wanted = new Set<string>();
+  #loading = false;
+  #closed = false;
+
+  /** window: nanoseconds; `to` null means until now. */
+  constructor(
+    readonly machine: string,
+    private window: { from: number | null; to: number | null },
+  ) {}
+
+  watch(metric: string, listener: Listener): () => void {
+    let listeners = this.#listeners.get(metric);
+    if (!listeners) this.#listeners.set(metric, (listeners = new Set()));
+    listeners.add(listener);
+    const columns = this.#columns.get(metric);
+    if (columns) listener(columns);
+    this.#want([metric]);
+    return () => listeners.delete(listener);
+  }
+
+  setWindow(window: { from: number | null; to: number | null } | Window): void {
+    this.window = window;
+    this.refresh();
+  }
+
+  /** Ask for everything that is on screen. */
+  refresh(): void {
+    this.#want([...this.#listeners].filter(([, listeners]) => listeners.size > 0).map(([metric]) => metric));
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  #want(metrics: string[]): void {
+    for (const metric of metrics) this.#wanted.add(metric);
+    if (this.#loading) return;
+    this.#loading = true;
+    queueMicrotask(() => void this.#load());
+  }
+
+  async #load(): Promise<void> {
+    try {
+      while (this.#wanted.size > 0 && !this.#closed) {
+        const metrics = requestParts([...this.#wanted])[0]!;
+        for (const metric of metrics) this.#wanted.delete(metric);
+        const { from, to } = this.window;
+        const answer = await api.hostSeries(this.machine, { metric: metrics, buckets: BUCKETS, from, to });
+        if (this.#closed) return;
+        for (const metric of metrics) {
+          const series = answer.series[metric];
+          if (!series) continue;
+          const columns = parseSeries(series, "time");
+          this.#columns.set(metric, columns);
+          for (const listener of this.#listeners.get(metric) ?? []) listener(columns);
+        }
+      }
+    } catch {
+      // The page shows that the server is away; the next refresh asks again.
+    } finally {
+      this.#loading = false;
+    }
+  }
+}
