@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from .collector import Metric, NothingHere, Reading
-from .counters import Rates
+from .rates import Rates
 
 #: Block devices that are memory, or stand on other block devices, whose traffic counts already.
 _VIRTUAL = ("loop", "ram", "zram", "dm-", "md", "nbd", "sr", "fd")

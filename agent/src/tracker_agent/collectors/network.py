@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from .collector import Metric, Reading
-from .counters import Rates
+from .rates import Rates
 
 #: Interfaces that only pass on what a real one carries, or lead nowhere.
 _VIRTUAL = (
