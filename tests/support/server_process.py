@@ -55,15 +55,9 @@ class ServerProcess:
         """Start the process; with `wait` return when it answers."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tracker_server.cli", "run"]
-                + [
-                    "--data",
-                    str(self.data),
-                    "--host",
-                    "127.0.0.1",
-                    "--port",
-                    str(self.port),
-                    *self._arguments,
+                [
+                    *(sys.executable, "-m", "tracker_server.cli", "run", "--data", str(self.data)),
+                    *("--host", "127.0.0.1", "--port", str(self.port), *self._arguments),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

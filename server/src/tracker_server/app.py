@@ -137,8 +137,10 @@ class Server:
             application.router.add_route(route.method, route.path, endpoint.__call__)
         return application
 
-    async def run(self, stop: asyncio.Event, on_listening: Callable[[str], None]) -> None:
-        """Serve until `stop` is set; then finish what is in flight. Raise ListenError."""
+    async def run(
+        self, listener: socket.socket, stop: asyncio.Event, on_listening: Callable[[str], None]
+    ) -> None:
+        """Serve until `stop` is set; then finish what is in flight."""
         runner = web.AppRunner(
             self.application(),
             access_log=None,
@@ -147,7 +149,9 @@ class Server:
         )
         await runner.setup()
         try:
-            url = await self._listen(runner)
+            await web.SockSite(runner, listener).start()
+            http = self.settings.http
+            url = http.public_url or f"http://{url_host(http.host)}:{listener.getsockname()[1]}"
             self._data.write_url(url)
             tasks = [
                 asyncio.create_task(self._again_and_again("folding", FOLD_EVERY_S, self._fold)),
@@ -162,16 +166,6 @@ class Server:
                 task.cancel()
         finally:
             await runner.cleanup()
-
-    async def _listen(self, runner: web.AppRunner) -> str:
-        http = self.settings.http
-        site = web.TCPSite(runner, http.host, http.port)
-        try:
-            await site.start()
-        except OSError as error:
-            raise ListenError(_why_not_listening(http.host, http.port, error)) from error
-        port = runner.addresses[0][1]
-        return http.public_url or f"http://{url_host(http.host)}:{port}"
 
     def close(self) -> None:
         """Finish what the lanes hold; then close the store."""
@@ -201,6 +195,18 @@ class Server:
                 log.exception("background work failed; it goes on", work=name)
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket bound and listening. Raise ListenError, which says what to do.
+
+    Called before anything else is touched: a server that cannot listen makes no database and no key.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        raise ListenError(_why_not_listening(host, port, error)) from error
+
+
 def _why_not_listening(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use; stop what uses it or choose another with --port"
@@ -211,10 +217,12 @@ def _why_not_listening(host: str, port: int, error: OSError) -> str:
     return f"cannot listen on {host} port {port}: {error}"
 
 
-async def run_until_signal(server: Server, on_listening: Callable[[str], None]) -> None:
+async def run_until_signal(
+    server: Server, listener: socket.socket, on_listening: Callable[[str], None]
+) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await server.run(stop, on_listening)
+    await server.run(listener, stop, on_listening)

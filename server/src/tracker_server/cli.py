@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .app import ListenError, Server, run_until_signal
+from .app import ListenError, Server, listen, run_until_signal
 from .auth import FIRST_ENTITY, FIRST_PRINCIPAL, AccountError, MissingError, parse_scopes
 from .config import ConfigError, Settings, load_settings
 from .data_directory import DataDirectory, DataDirectoryError
@@ -108,11 +108,14 @@ def _run(options: argparse.Namespace) -> None:
     data = DataDirectory(settings.data)
     data.ensure_exists()
     data.lock()
-    server = Server(settings, data)
     try:
-        asyncio.run(run_until_signal(server, lambda url: _greet(server, data, url)))
+        listener = listen(settings.http.host, settings.http.port)
+        server = Server(settings, data)
+        try:
+            asyncio.run(run_until_signal(server, listener, lambda url: _greet(server, data, url)))
+        finally:
+            server.close()
     finally:
-        server.close()
         data.unlock()
 
 

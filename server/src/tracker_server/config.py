@@ -143,9 +143,8 @@ def _read_file(file: Path) -> dict[tuple[str, str], tuple[Any, str]]:
         else:
             for name, value in content.items():
                 if name not in _names(section):
-                    raise ConfigError(
-                        f"{file}: unknown setting {section}.{name}; known: {', '.join(sorted(_names(section)))}"
-                    )
+                    known = ", ".join(sorted(_names(section)))
+                    raise ConfigError(f"{file}: unknown setting {section}.{name}; known: {known}")
                 values[section, name] = (value, str(file))
     return values
 

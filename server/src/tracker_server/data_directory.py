@@ -51,7 +51,8 @@ class DataDirectory:
         """Raise DataDirectoryError unless a server has kept data here before."""
         if not self._database.exists():
             raise DataDirectoryError(
-                f"{self.path} holds no Tracker data; start the server once: tracker-server run --data {self.path}"
+                f"{self.path} holds no Tracker data; "
+                f"start the server once: tracker-server run --data {self.path}"
             )
 
     def lock(self) -> None:

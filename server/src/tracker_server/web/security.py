@@ -110,6 +110,7 @@ def check_not_cross_site(request: web.Request, public_url: str) -> None:
 
 def add_headers(response: web.StreamResponse) -> None:
     """Put the security headers on an answer."""
+    response.headers["Server"] = "tracker"
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")

@@ -10,8 +10,8 @@ BUILT_UI = Path(__file__).with_name("static")
 
 _NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Tracker</title>
 <h1>Tracker runs, but its web UI is not built</h1>
-<p>From a checkout: <code>make ui</code> (or <code>npm ci</code> and <code>npm run build</code> in <code>ui/</code>),
-then restart the server. The API works without it: <a href="/api/v1/openapi.json">openapi.json</a>.</p>
+<p>From a checkout: <code>make ui</code>, then reload this page. The API works without it:
+<a href="/api/v1/openapi.json">openapi.json</a>.</p>
 </html>
 """
 
