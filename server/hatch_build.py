@@ -69,9 +69,13 @@ def _ensure_packages() -> None:
 def _npm(*arguments: str) -> None:
     node, npm, path = _find_node()
     environment = dict(os.environ, PATH=path)
-    done = subprocess.run([node, npm, *arguments], cwd=UI, env=environment, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [node, npm, *arguments], cwd=UI, env=environment, stdin=subprocess.DEVNULL, check=False
+    )
     if done.returncode != 0:
-        raise SystemExit(f"ui: `npm {' '.join(arguments)}` failed (exit {done.returncode}); its output is above")
+        raise SystemExit(
+            f"ui: `npm {' '.join(arguments)}` failed (exit {done.returncode}); its output is above"
+        )
 
 
 def _find_node() -> tuple[Path, Path, str]:
