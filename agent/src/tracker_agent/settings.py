@@ -78,6 +78,10 @@ class Config:
     #: What works, but should be looked at.
     warnings: tuple[str, ...] = ()
 
+    def with_agent(self, agent: AgentSettings, log_level: str) -> Config:
+        """Return this configuration with another's section [agent], whose log level may differ."""
+        return dataclasses.replace(self, agent=dataclasses.replace(agent, log_level=log_level))
+
     @property
     def state_dir(self) -> Path:
         """The agent's own directory."""

@@ -1,0 +1,331 @@
+"""READ FIRST: builds every object of the agent and holds them together from start to stop.
+
+    config → state lock → own streams → announcement in each spool → pipeline, sampler, control socket
+
+The pipeline (READ SECOND: pipeline.py) ships files. The sampler measures the machine and writes what it
+finds into files, which the pipeline ships. Everything else here starts, watches, reloads and ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, MutableMapping
+from importlib.metadata import version
+from typing import Any
+
+from tracker.protocol.identity import boot_id, machine_id
+
+from .agent_file import AgentFile
+from .clock import Clock
+from .collectors.collector import Collector
+from .collectors.cpu import CpuCollector
+from .collectors.disk import DiskCollector
+from .collectors.memory import MemoryCollector
+from .collectors.network import NetworkCollector
+from .collectors.nvidia import NvidiaCollector
+from .control import ControlServer
+from .inventory import read_inventory
+from .log import Log
+from .own_stream import Identity, OwnStreams
+from .pipeline import Pipeline, PipelineSettings
+from .progress import Progress
+from .sampler import Sampler
+from .settings import Config, ConfigError, SamplerSettings, restart_needed
+from .state_lock import StateError, StateLock
+from .supervisor import Supervisor
+from .systemd import Systemd
+
+#: From SIGTERM to the end at the latest; what is not finished then is as safe as after SIGKILL.
+STOP_S = 9.0
+PIPELINE_STOP_S = 6.0
+#: How often loops are looked at and the status line is renewed where no watchdog asks for more.
+PULSE_S = 5.0
+
+
+def run_agent(load: Callable[[], Config], environment: MutableMapping[str, str]) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status. Raise ConfigError or StateError at the start."""
+    config = load()
+    log = Log(config.agent.log_format, config.agent.log_level, environment)
+    lock = StateLock.take(config.state_dir)
+    try:
+        agent = Agent(config, load, log, Systemd(environment))
+        return asyncio.run(agent.run())
+    finally:
+        lock.close()
+
+
+class Agent:
+    """One agent process. The state lock is held by the caller."""
+
+    def __init__(self, config: Config, load: Callable[[], Config], log: Log, systemd: Systemd) -> None:
+        self._config = config
+        self._load = load
+        self._log_output = log
+        self._log = log.logger
+        self._systemd = systemd
+        self._clock = Clock()
+        self._began = self._clock.monotonic()
+        self._identity = Identity(
+            machine=machine_id(), boot=boot_id(), host=socket.gethostname(), version=version("tracker-agent")
+        )
+        ensure_spools(config)
+        self._own = OwnStreams(str(config.state_dir), self._identity, self._clock)
+        self._inventory = read_inventory(self._identity)
+        self._announcements = [AgentFile(spool) for spool in config.spools]
+        self._progress = Progress(self._clock)
+        self._supervisor = Supervisor(self._clock, self._log)
+        self._pipeline: Pipeline | None = None
+        self._sampler: Sampler | None = None
+        self._control = ControlServer(config.state_dir, {"status": self.status})
+        self._stop = asyncio.Event()
+        self._hangup = asyncio.Event()
+        self._reload_problem = ""
+        self._said_stuck: list[str] = []
+
+    async def run(self) -> int:
+        """Start everything, serve signals, stop everything."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+        try:
+            await self._control.start()
+        except OSError as error:
+            raise StateError(
+                f"cannot listen on the control socket in {self._config.state_dir}: {error.strerror or error}"
+            ) from error
+        self._log.info(
+            "agent started",
+            version=self._identity.version,
+            pid=os.getpid(),
+            server=self._config.server.url,
+            spools=[str(spool) for spool in self._config.spools],
+            state_dir=str(self._config.state_dir),
+        )
+        for warning in self._config.warnings:
+            self._log.warning(warning)
+        self._announce()
+        self._start_pipeline()
+        self._start_sampler()
+        self._supervisor.start("pulse", self._beat)
+        self._systemd.ready()
+        while not self._stop.is_set():
+            await self._wait_for_signal()
+            if self._hangup.is_set():
+                self._hangup.clear()
+                await self._reload()
+        await self._shut_down()
+        return 0
+
+    def status(self) -> dict[str, Any]:
+        """Return plain JSON values: what `tracker-agent status --json` prints."""
+        return {
+            "agent": {
+                "version": self._identity.version,
+                "pid": os.getpid(),
+                "uptime_s": round(self._clock.monotonic() - self._began, 1),
+                "host": self._identity.host,
+                "machine": self._identity.machine,
+                "state_dir": str(self._config.state_dir),
+                "config": str(self._config.file) if self._config.file else None,
+                "warnings": list(self._config.warnings),
+                "reload_problem": self._reload_problem,
+                "stuck": self._progress.stuck(),
+                "log_lines_dropped": self._log_output.output.dropped,
+                "rss_bytes": _rss_bytes(),
+            },
+            "spools": [{"path": str(each.spool), "problem": each.problem} for each in self._announcements],
+            "server": {"url": self._config.server.url, "key": _shown_key(self._config.server.key)},
+            "shipping": self._pipeline.status() if self._pipeline else {},
+            "sampler": self._sampler.status() if self._sampler else None,
+            "tasks": self._supervisor.status(),
+            "turned_s_ago": self._progress.status(),
+        }
+
+    def _start_pipeline(self) -> None:
+        self._supervisor.start("pipeline", self._run_pipeline)
+
+    async def _run_pipeline(self) -> None:
+        """Ship until stopped; after a crash the supervisor comes back here, to a new pipeline."""
+        if self._pipeline is not None:
+            await self._pipeline.stop(0)
+        settings = pipeline_settings(self._config)
+        self._pipeline = Pipeline(settings, self._identity, self._own, self._clock, self._log)
+        await self._pipeline.run()
+
+    async def _stop_pipeline(self, grace_s: float) -> None:
+        if self._pipeline is None:
+            return
+        try:
+            async with asyncio.timeout(grace_s + 1):
+                await self._pipeline.stop(grace_s)
+        except TimeoutError:
+            self._log.warning("the pipeline did not stop in time; it goes on from its files", grace_s=grace_s)
+        await self._supervisor.wait("pipeline", 0.5)
+        await self._supervisor.cancel("pipeline")
+        self._pipeline = None
+
+    def _start_sampler(self) -> None:
+        settings = self._config.sampler
+        if not settings.enabled:
+            return
+        self._sampler = Sampler(
+            build_collectors(settings),
+            self._inventory,
+            # Asked for with each record: a stream that could not be opened is tried again.
+            lambda kind, body: self._own.stream().write(kind, body),
+            self._clock,
+            self._log,
+            settings.interval_s,
+            settings.window_s,
+        )
+        self._supervisor.start("sampler", self._sampler.run)
+
+    async def _stop_sampler(self) -> None:
+        if self._sampler is not None:
+            await self._sampler.stop()
+            await self._supervisor.cancel("sampler")
+            self._sampler = None
+
+    def _announce(self) -> None:
+        for each in self._announcements:
+            each.announce(
+                {
+                    "version": 1,
+                    "server": self._config.server.url,
+                    "url": self._config.public_url,
+                    "machine": self._identity.machine,
+                    "boot": self._identity.boot,
+                    "agent": self._identity.version,
+                    "pid": os.getpid(),
+                }
+            )
+            if each.problem:
+                self._log.warning(each.problem)
+
+    async def _beat(self) -> None:
+        """Feed the watchdog while every loop turns, and renew the status line."""
+        interval_s = min(self._systemd.watchdog_interval_s or PULSE_S, PULSE_S)
+        while True:
+            stuck = self._progress.stuck()
+            if stuck != self._said_stuck:
+                self._said_stuck = stuck
+                if stuck:
+                    self._log.error("parts of the agent are stuck", stuck=stuck)
+            if not stuck:
+                self._systemd.feed_watchdog()
+            self._systemd.status(self._status_line(stuck))
+            await asyncio.sleep(interval_s)
+
+    def _status_line(self, stuck: list[str]) -> str:
+        if stuck:
+            return f"stuck: {', '.join(stuck)}"
+        summary = self._pipeline.status().get("summary") if self._pipeline else None
+        return str(summary or f"shipping to {self._config.server.url}")
+
+    async def _reload(self) -> None:
+        """Put a changed configuration into force. One that cannot be used changes nothing."""
+        self._systemd.reloading()
+        old = self._config
+        try:
+            new = await asyncio.to_thread(self._load)
+        except ConfigError as error:
+            self._reload_problem = str(error)
+            self._log.error("reload refused, the old configuration stays in force", reason=str(error))
+            self._systemd.ready()
+            return
+        self._reload_problem = ""
+        late = restart_needed(old, new)
+        if late:
+            self._log.warning("some changes need a restart of the agent", settings=late)
+            new = new.with_agent(old.agent, log_level=new.agent.log_level)
+        self._config = new
+        self._log_output.set_level(new.agent.log_level)
+        for warning in new.warnings:
+            self._log.warning(warning)
+        if new.server != old.server:
+            self._announce()
+            await self._stop_pipeline(PIPELINE_STOP_S)
+            self._start_pipeline()
+        if new.sampler != old.sampler:
+            await self._stop_sampler()
+            self._start_sampler()
+        self._log.info("configuration reloaded", server=new.server.url, needs_restart=late)
+        self._systemd.ready()
+
+    async def _wait_for_signal(self) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self._hangup)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    def _on_stop_signal(self, number: int) -> None:
+        if self._stop.is_set():
+            # Asked twice: someone is in a hurry, and nothing can be lost.
+            os._exit(128 + number)
+        self._log.info("stopping", signal=signal.Signals(number).name)
+        self._systemd.stopping()
+        self._stop.set()
+        # A thread stuck in the kernel would keep the interpreter from ending.
+        last_resort = threading.Timer(STOP_S, os._exit, (0,))
+        last_resort.daemon = True
+        last_resort.start()
+
+    async def _shut_down(self) -> None:
+        """Stop the sampler first, so that its last window may still be shipped."""
+        await self._stop_sampler()
+        await self._stop_pipeline(PIPELINE_STOP_S)
+        await self._supervisor.cancel_all()
+        await self._control.close()
+        self._own.close()
+        for each in self._announcements:
+            each.close()
+        self._log.info("agent stopped")
+
+
+def build_collectors(settings: SamplerSettings) -> list[Collector]:
+    """Return the collectors that the settings ask for."""
+    collectors: list[Collector] = [CpuCollector(), MemoryCollector(), NetworkCollector(), DiskCollector()]
+    if settings.gpu != "off":
+        collectors.append(NvidiaCollector())
+    return collectors
+
+
+def pipeline_settings(config: Config) -> PipelineSettings:
+    """Return what the pipeline needs to know."""
+    return PipelineSettings(
+        state_dir=str(config.state_dir),
+        spools=config.agent.spools,
+        server_url=config.server.url,
+        key=config.server.key or None,
+        watch={"auto": None, "on": True, "off": False}[config.agent.watch],
+        scan_interval_s=config.agent.scan_interval_s,
+    )
+
+
+def ensure_spools(config: Config) -> None:
+    """Create missing spools. Raise ConfigError when one cannot be used."""
+    for spool in config.spools:
+        try:
+            spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.listdir(spool)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot use the spool {spool}: {error.strerror or error}; the agent's user "
+                f"(uid {os.geteuid()}) must be able to read it (agent.spools, --spool)"
+            ) from error
+
+
+def _shown_key(key: str) -> str | None:
+    """Return the public part of a key: its id."""
+    parts = key.split("_")
+    return f"{parts[0]}_{parts[1]}_…" if len(parts) >= 3 else ("set" if key else None)
+
+
+def _rss_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
