@@ -10,10 +10,10 @@
 Nothing here raises into a training, touches the network or starts a thread (docs/shim.md).
 """
 
+from . import _version
 from ._config import Config
 from ._session import config_without_run, finish, init, log, summary_without_run
 from ._summary import Summary
-from ._version import VERSION as __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from ._run import Run
 
+__version__ = _version.VERSION
+
 #: The current run, its settings and its summary; replaced by init().
-run = None  # type: Optional[Run]
+run: "Optional[Run]" = None
 config = config_without_run()
 summary = summary_without_run()
 

@@ -5,15 +5,13 @@ the owner of the spool or to ourselves.
 """
 
 import os
-import struct
 from typing import Any, Dict, NamedTuple, Optional
 
 from .protocol.layout import AGENT_FILE
+from .protocol.lock import lock_holder
 
 LOCK_FILE = "agent.lock"
 _FILE_BYTES_MAX = 64 * 1024
-# struct flock of Linux on 64-bit machines: type, whence, start, length, pid.
-_FLOCK = struct.Struct("hhqqi4x")
 
 
 class Agent(NamedTuple):
@@ -51,18 +49,12 @@ def _read_facts(root: str) -> Dict[str, Any]:
 
 
 def _is_locked(root: str) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        return False
     fd = _open_trusted(root, LOCK_FILE)
     if fd is None:
         return False
     try:
-        asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
-        answer = fcntl.fcntl(fd, fcntl.F_GETLK, asked)
-        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
-    except (OSError, struct.error):
+        return lock_holder(fd) is not None
+    except OSError:
         return False
     finally:
         os.close(fd)

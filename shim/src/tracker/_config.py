@@ -31,7 +31,7 @@ class Config(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at 
         self.__dict__["_record"] = record
 
     def update(self, *sources: "Any", **more: "Any") -> None:
-        """Set many keys: update(dict | Namespace | dataclass, allow_val_change=None, **keys).
+        """Set many keys, from a dict, Namespace or dataclass first, then from keyword arguments.
 
         A key that has another value already keeps it unless allow_val_change is true.
         """

@@ -74,7 +74,8 @@ class _Trace:
     def __del__(self) -> None:
         # Freed by the interpreter's own end there is no Python frame below this one. Freed below
         # a frame of the program: that frame caught the SystemExit, and the process goes on.
-        if self._watch.trace == id(self) and sys._getframe().f_back is not None:
+        below = sys._getframe().f_back  # noqa: SLF001 - the only way to ask
+        if self._watch.trace == id(self) and below is not None:
             self._watch.code = None
 
 

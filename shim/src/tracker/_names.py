@@ -5,7 +5,7 @@ import os
 _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 RUN_ID_LETTERS = 10
 
-_ADJECTIVES = (
+_ADJECTIVES = (  # noqa: SIM905 - more readable than 180 quoted words
     "able agile airy alert amber ample apt arctic ashen autumn azure balmy bold bonny brave breezy "
     "bright brisk calm candid careful cheery chilly civil classic clear clever coastal cobalt cool coral "
     "cosmic cosy crimson crisp curious dapper daring dawn deep deft dewy dusky eager early earnest easy "
@@ -20,9 +20,9 @@ _ADJECTIVES = (
     "wild willing wise witty wooded young zesty"
 ).split()
 
-_NOUNS = (
-    "acorn alder anchor antler apple arbor arch aspen aurora badger bay beacon beaver beech bell birch "
-    "bison bloom bluff bramble breeze bridge brook canyon caravan cedar cliff clover cloud comet compass "
+_NOUNS = (  # noqa: SIM905
+    "acorn alder anchor antler apple arbor arch aspen aurora badger bay beacon beaver beech bell "
+    "birch bison bloom bluff bramble breeze bridge brook canyon caravan cedar cliff clover cloud comet compass "
     "condor coral cove crane creek crest cricket crocus current cypress daisy dale dawn delta dingo dolphin "
     "dove dune eagle echo elk elm ember falcon fern ferry field finch fir fjord flame flint forest fountain "
     "fox galaxy garden garnet gecko geyser glacier glade gorge granite grove gull harbor hare harvest hawk "
@@ -32,7 +32,8 @@ _NOUNS = (
     "orchard orchid osprey otter owl oyster panda path peak pebble pelican pepper petal pine planet plateau "
     "pond poplar poppy prairie prism quail quarry quartz quill rain raven reed reef ridge river robin rocket "
     "rook saffron sail salmon sparrow spruce spring star stone stork stream summit swan thicket thistle "
-    "thunder tide tiger topaz torch trail tulip tundra valley violet walnut walrus wave willow wind wren yarrow"
+    "thunder tide tiger topaz torch trail tulip tundra valley violet walnut walrus wave willow wind wren "
+    "yarrow"
 ).split()
 
 

@@ -171,7 +171,7 @@ class Recorder:
             self._writer.write(LOST, Lost(self.time(), self._unreported, self._reason).encode())
             self._unreported = 0
 
-    def _refuse(self, kind: int, body: bytes) -> None:
+    def _refuse(self, kind: int, body: bytes) -> None:  # noqa: ARG002 - an Append
         raise OSError(errno.EBADF, "the run has ended")
 
     def _nested_recorder(self) -> "Recorder":

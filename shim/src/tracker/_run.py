@@ -20,10 +20,12 @@ from ._terminal import Terminal
 from ._values import UnsupportedError, flatten, is_mapping, split_in_half, to_number_or_text
 from .protocol.bodies import Patch, Value, pack
 from .protocol.bodies import Run as RunBody
-from .protocol.kinds import CONFIG, INT_MAX, INT_MIN, LINE_BYTES_MAX, METRICS, RUN, SUMMARY, VALUE
+from .protocol.kinds import CONFIG, LINE_BYTES_MAX, METRICS, RUN, SUMMARY, VALUE
 
 #: A body longer than this is split over several lines.
 BODY_BYTES_MAX = LINE_BYTES_MAX - 16
+#: Names in one line; the format has a limit of 2**17 elements in a map.
+NAMES_MAX = 100000
 #: Steps beyond are not taken, so that one more always fits.
 STEP_MAX = 2**62
 #: Subclasses of int and float that msgpack writes as numbers (numpy.float64), learnt as they come.
@@ -52,19 +54,35 @@ class Run:
         self._disabled = disabled
         self._finished = False
         self._step = 0
-        #: Names that log() may write without another look: strings, not set by hand in the summary.
+        #: Names that were looked at: strings, not set by hand in the summary.
         self._known: Set[str] = set()
+        #: The names of the last log(), all of them known, and its values while summary lacks them.
+        #: The next log() of the same names replaces both: nothing is merged at every step.
+        self._names: List[Any] = [None]
+        self._newest: Dict[str, Any] = {}
         self._plain_types: Set[type] = {int, float, bool}
         self._on_end = on_end
         self._config = Config(terminal, self._record_config, config)
-        self._summary = Summary(terminal, self._record_summary, self._known.discard)
-        self._latest = self._summary._latest
-        # Used with the recorder's lock held and never re-entered. Builds its buffer once.
-        self._pack = msgpack.Packer(autoreset=True, use_bin_type=True, unicode_errors="surrogatepass").pack
+        self._summary = Summary(terminal, self._record_summary, self._take_newest, self._look_again)
+        # Used with the recorder's lock held and never re-entered: has its buffer once and for all.
+        # Strict about surrogates, which is faster; bodies.pack knows better.
+        self._pack = msgpack.Packer(autoreset=True, use_bin_type=True).pack
         self._recorders: Dict[int, Recorder] = {}
         self._recorder = self._new_recorder(described=attached)
         if disabled:
             self._recorder.pid = 0
+
+    def open(self) -> None:
+        """Create this process's stream. Raise OSError where that fails; log() will then try again."""
+        self._recorder.open()
+
+    def resume_at(self, step: int) -> None:
+        """Go on at a step, in a process that the run was handed to."""
+        self._step = step
+
+    def said_to_be_lost(self) -> None:
+        """Note that the user knows that records are being lost."""
+        self._recorder.warned = True
 
     # Logging
 
@@ -75,33 +93,32 @@ class Run:
         steps will do. Values are numbers, bools, strings, nested dicts, and arrays of one element.
         """
         try:
+            # The names of the call before, and nothing but numbers: nearly every call in a loop.
+            # Whatever else comes, _log_with_care sorts out. (Tuned with bench/log_call.py.)
             recorder = self._recorder
-            # Nearly every call passes these tests; whatever does not is _log_with_care's.
             if (
                 getpid() == recorder.pid
-                and data
                 and type(data) is dict
-                and self._known.issuperset(data)
                 and self._plain_types.issuperset(map(type, data.values()))
                 and (step is None or (type(step) is int and -STEP_MAX < step < STEP_MAX))
             ):
                 with recorder.lock:
-                    if not recorder.busy:
+                    if not recorder.busy and ([*data] == self._names or self._recall(data)):
                         recorder.busy = True
-                        at = self._step if step is None else step
                         try:
-                            time = recorder.clock_offset + monotonic_ns()
-                            body = self._pack((time, at, data))
-                            recorder.append(METRICS, body)
-                            self._latest.update(data)
+                            at = self._step if step is None else step
+                            recorder.append(
+                                METRICS, self._pack((recorder.clock_offset + monotonic_ns(), at, data))
+                            )
                         except OSError as error:
                             recorder.lose(METRICS, error)
-                        except (ValueError, OverflowError):  # integers beyond 64 bits, lines beyond 16 MiB
+                        except (ValueError, OverflowError):  # an integer beyond 64 bits, a lone surrogate
                             recorder.busy = False
                             self._log_with_care(data, step, commit)
                             return
                         finally:
                             recorder.busy = False
+                        self._newest = data.copy()
                         if step is None:
                             if commit is None or commit:
                                 self._step = at + 1
@@ -135,11 +152,28 @@ class Run:
                 self._record_text(recorder, at, name, text)
             self._summary.logged(numbers)
             self._summary.logged(texts)
-            self._known.update(name for name in numbers if name not in self._summary._pinned)
+            self._known.update(self._summary.not_by_hand(numbers))
+
+    def _recall(self, data: Dict[str, Any]) -> bool:
+        """Return whether all names are known, and make them those of the last log()."""
+        if not data or len(data) > NAMES_MAX or not self._known.issuperset(data):
+            return False
+        self._summary.logged({})
+        self._names = [*data]
+        return True
+
+    def _take_newest(self) -> Dict[str, Any]:
+        with self._recorder.lock:
+            newest, self._newest = self._newest, {}
+        return newest
+
+    def _look_again(self) -> None:
+        self._names = [None]
+        self._known.clear()
 
     def _sort_out(self, data: Any) -> Tuple[Dict[str, Any], Dict[str, str]]:
         """Return the numbers and the texts in data, by full name; warn of everything else."""
-        if not all(isinstance(name, str) for name in data.keys()):
+        if not all(isinstance(name, str) for name in data):
             self._warn("log-name", "log() takes strings as names; others are recorded as their str()")
         numbers: Dict[str, Any] = {}
         texts: Dict[str, str] = {}
@@ -176,13 +210,13 @@ class Run:
         return at
 
     def _checked_step(self, step: Any) -> Optional[int]:
-        if step is None or type(step) is int and -STEP_MAX < step < STEP_MAX:
+        if step is None or (type(step) is int and -STEP_MAX < step < STEP_MAX):
             return step
         try:
             number = to_number_or_text(step)
             if not isinstance(number, str) and number == int(number) and -STEP_MAX < number < STEP_MAX:
                 return int(number)
-        except Exception:  # noqa: BLE001 - .item() is foreign code; NaN and infinity have no integer
+        except Exception:  # noqa: BLE001, S110 - .item() is foreign code; NaN and infinity have no integer
             pass
         self._warn("log-step", "step %r is not an integer; the next step is used instead" % (step,))
         return None
@@ -190,8 +224,8 @@ class Run:
     def _record_numbers(self, recorder: Recorder, step: int, numbers: Dict[str, Any]) -> None:
         if not numbers:
             return
-        body = pack((recorder.time(), step, numbers))
-        if len(body) > BODY_BYTES_MAX and len(numbers) > 1:
+        body = pack((recorder.time(), step, numbers)) if len(numbers) <= NAMES_MAX else b""
+        if not 0 < len(body) <= BODY_BYTES_MAX and len(numbers) > 1:
             for part in split_in_half(numbers):
                 self._record_numbers(recorder, step, part)
             return
@@ -202,7 +236,7 @@ class Run:
 
     # The run itself
 
-    def finish(self, exit_code: Optional[int] = None, quiet: Optional[bool] = None) -> None:
+    def finish(self, exit_code: Optional[int] = None, quiet: Optional[bool] = None) -> None:  # noqa: ARG002
         """End the run in this process. Returns at once: the agent ships what is left."""
         try:
             self.end(_ending.End(0 if exit_code is None else _ending.exit_code(exit_code)))
@@ -220,10 +254,10 @@ class Run:
         if self._on_end is not None:
             self._on_end(self)
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> "Run":  # noqa: PYI034 - typing has no Self on old Pythons
         return self
 
-    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
         try:
             self.end(_ending.end_of(error))
         except Exception as problem:  # noqa: BLE001 - the guard
@@ -429,5 +463,5 @@ class Run:
             recorder = self._recorders.get(os.getpid(), self._recorder)
             recorder.lost += 1
             self._warn(what, "%s failed: %s: %s" % (what, type(error).__name__, error))
-        except Exception:  # noqa: BLE001 - out of memory or stack: nothing may leave here
+        except Exception:  # noqa: BLE001, S110 - out of memory or stack: nothing may leave here
             pass

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from ._run import Run
 
-_current = None  # type: Optional[Run]
+_current: "Optional[Run]" = None
 _terminal = Terminal()
 _exit_watch = ExitWatch()
 #: Runs that came here pickled: they end with the process too.
-_attached = []  # type: List[Run]
+_attached: "List[Run]" = []
 
 
-def init(
+def init(  # noqa: PLR0913, PLR0917 - the signature that scripts know
     project: "Optional[str]" = None,
     name: "Optional[str]" = None,
     notes: "Optional[str]" = None,
@@ -38,7 +38,7 @@ def init(
     mode: "Optional[str]" = None,
     dir: "Any" = None,  # noqa: A002 - the name that scripts use
     entity: "Optional[str]" = None,
-    resume: "Any" = None,
+    resume: "Any" = None,  # noqa: ARG001 - accepted, without effect so far
     **unknown: "Any",
 ) -> "Run":
     """Begin a run and return it; a run that is still open in this process ends.
@@ -112,7 +112,7 @@ def summary_without_run() -> Summary:
     return Summary(_terminal, _no_run)
 
 
-def _no_run(values: "Dict[str, Any]", removed: "List[str]") -> None:
+def _no_run(values: "Dict[str, Any]", removed: "List[str]") -> None:  # noqa: ARG001 - a RecordPatch
     _terminal.warn("no-run", "set before init(): this is not recorded; call tracker.init() first")
 
 

@@ -22,8 +22,23 @@ _URL_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234
 
 #: Arguments that wandb.init() has and that mean nothing here, or not yet.
 _IGNORED_ARGUMENTS = frozenset(
-    "resume allow_val_change anonymous config_exclude_keys config_include_keys force fork_from monitor_gym "
-    "reinit resume_from save_code settings sync_tensorboard tensorboard magic".split()
+    [
+        "resume",
+        "allow_val_change",
+        "anonymous",
+        "config_exclude_keys",
+        "config_include_keys",
+        "force",
+        "fork_from",
+        "monitor_gym",
+        "reinit",
+        "resume_from",
+        "save_code",
+        "settings",
+        "sync_tensorboard",
+        "tensorboard",
+        "magic",
+    ]
 )
 
 OnEnd = Callable[[Run], None]
@@ -73,7 +88,7 @@ def attached_run(
 ) -> Run:
     """Return a run that another process began and pickled."""
     run = Run(RunPlace(*place), fields, terminal, url, disabled, attached=True, on_end=on_end)
-    run._step = step
+    run.resume_at(step)
     return run
 
 
@@ -89,7 +104,7 @@ def _recording_run(
         url = _run_url(agent.url, place.run, settings.project)
         run = Run(place, fields, terminal, url, config=config, on_end=on_end)
         try:
-            run._recorder.open()
+            run.open()
         except OSError as error:
             refused.append("%s (%s): %s" % (root, why, error.strerror or error))
             first = first or (run, agent)
@@ -103,7 +118,7 @@ def _recording_run(
         "Set TRACKER_DIR to a directory you can write to" % "; ".join(refused),
     )
     assert first is not None  # there is always the state directory to try
-    first[0]._recorder.warned = True
+    first[0].said_to_be_lost()
     return first
 
 

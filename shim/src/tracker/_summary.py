@@ -16,17 +16,19 @@ if TYPE_CHECKING:  # `typing` would cost `import tracker` 5 ms
 class Summary(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at run time before 3.9
     """One value per name. A key set by hand is recorded, and log() no longer changes it."""
 
-    _latest: "Dict[str, Any]"
+    _values: "Dict[str, Any]"
     _pinned: "Set[str]"
 
     def __init__(
         self,
         terminal: Terminal,
         record: "Optional[RecordPatch]" = None,
-        on_pin: "Optional[Callable[[str], None]]" = None,
+        take_newest: "Optional[Callable[[], Dict[str, Any]]]" = None,
+        on_pin: "Optional[Callable[[], None]]" = None,
     ) -> None:
-        """on_pin is told of a name before it is set by hand."""
-        self.__dict__["_latest"] = {}
+        """take_newest: values logged since last asked. on_pin is called before a key is set by hand."""
+        self.__dict__["_values"] = {}
+        self.__dict__["_take_newest"] = take_newest
         self.__dict__["_pinned"] = set()
         self.__dict__["_terminal"] = terminal
         self.__dict__["_record"] = record
@@ -50,6 +52,17 @@ class Summary(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at
             values = {name: value for name, value in values.items() if name not in self._pinned}
         self._latest.update(values)
 
+    def not_by_hand(self, names: "Dict[str, Any]") -> "List[str]":
+        """Return those names that log() may change."""
+        return [name for name in names if name not in self._pinned]
+
+    @property
+    def _latest(self) -> "Dict[str, Any]":
+        take_newest = self.__dict__["_take_newest"]
+        if take_newest is not None:
+            self._values.update(take_newest())
+        return self._values
+
     def by_hand(self) -> "Dict[str, Any]":
         """Return the keys set by hand, as plain data."""
         return {name: self._latest[name] for name in sorted(self._pinned) if name in self._latest}
@@ -57,10 +70,9 @@ class Summary(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at
     def _set(self, values: "Dict[str, Any]") -> None:
         plain = {name: to_plain(value) for name, value in values.items()}
         on_pin = self.__dict__["_on_pin"]
-        for name in plain:
-            if on_pin is not None:
-                on_pin(name)
-            self._pinned.add(name)
+        if on_pin is not None:
+            on_pin()
+        self._pinned.update(plain)
         self._latest.update(plain)
         record = self.__dict__["_record"]
         if plain and record is not None:

@@ -28,7 +28,7 @@ class Terminal:
             # One write, so that lines of several ranks do not mix.
             sys.stderr.write("tracker: " + text + "\n")
             sys.stderr.flush()
-        except Exception:  # noqa: BLE001 - no stderr is no reason to disturb a training
+        except Exception:  # noqa: BLE001, S110 - no stderr is no reason to disturb a training
             pass
 
     def warn(self, topic: str, text: str) -> None:
@@ -43,7 +43,7 @@ class Terminal:
 
 def call_site() -> str:
     """Return "file:line" of the nearest caller outside this package."""
-    frame = sys._getframe()
+    frame = sys._getframe()  # noqa: SLF001 - inspect costs 20 ms to import
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         if name != "tracker" and not (type(name) is str and name.startswith("tracker.")):

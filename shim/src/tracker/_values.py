@@ -104,7 +104,7 @@ def to_plain(value: "Any", depth: int = 0) -> "Any":
         return "<%s: %s>" % (_type_name(type(value)), type(error).__name__)
 
 
-def _to_plain(value: "Any", depth: int) -> "Any":
+def _to_plain(value: "Any", depth: int) -> "Any":  # noqa: C901 - one case after the other
     kind = type(value)
     if value is None or kind is bool or kind is float:
         return value
