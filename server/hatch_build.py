@@ -27,7 +27,7 @@ NOT_SOURCES = {"node_modules", "dist", "test", "coverage"}
 class UiBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     """Puts the built UI in place before hatchling collects the files."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
         """Build where there are sources; a source distribution carries the result instead."""
         if (UI / "package.json").is_file():
             build_ui()
