@@ -62,21 +62,30 @@ def decompress(body: bytes, bytes_max: int) -> bytes:
     """Return a zstd frame's content. Raise TooLargeError before more than bytes_max were made."""
     decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
     try:
-        if (frame_bytes(body) or 0) > bytes_max:
-            raise TooLargeError
-        reader = decompressor.stream_reader(body, read_across_frames=False)
-        parts: list[bytes] = []
-        total = 0
-        while part := reader.read(min(1 << 20, bytes_max + 1 - total)):
-            parts.append(part)
-            total += len(part)
-            if total > bytes_max:
+        size = frame_bytes(body)
+        if size is not None:
+            if size > bytes_max:
                 raise TooLargeError
-    except zstandard.ZstdError as error:
-        raise UndecodableError(f"the body is not a zstd frame: {error}") from error
-    except MemoryError as error:
-        raise UndecodableError("the body is not a zstd frame that can be decompressed") from error
-    return b"".join(parts)
+            # Into a buffer of that size: a frame that holds more than it says is refused, too.
+            return decompressor.decompress(body, allow_extra_data=False)
+        if _measure(decompressor, body, bytes_max) > bytes_max:
+            raise TooLargeError
+        frame = decompressor.decompressobj(read_across_frames=False)
+        content = frame.decompress(body)
+        if not frame.eof or frame.unused_data:
+            raise UndecodableError("the body is not one whole zstd frame")
+        return content
+    except (zstandard.ZstdError, MemoryError) as error:
+        raise UndecodableError(f"the body is not one whole zstd frame: {error}") from error
+
+
+def _measure(decompressor: zstandard.ZstdDecompressor, body: bytes, bytes_max: int) -> int:
+    """Return how long a frame's content is, or some number above bytes_max."""
+    reader = decompressor.stream_reader(body, read_across_frames=False)
+    total = 0
+    while total <= bytes_max and (part := reader.read(1 << 20)):
+        total += len(part)
+    return total
 
 
 def frame_bytes(body: bytes) -> int | None:
