@@ -68,7 +68,19 @@ def line(stream, segment, kind, body):
 def segment(stream, number, base, header, records):
     """Return the bytes of a segment: header is the map without stream, segment and base."""
     fields = dict(header, stream=stream, segment=number, base=base)
-    order = ("stream", "run", "segment", "base", "machine", "boot", "pid", "started", "clock", "writer", "host")
+    order = (
+        "stream",
+        "run",
+        "segment",
+        "base",
+        "machine",
+        "boot",
+        "pid",
+        "started",
+        "clock",
+        "writer",
+        "host",
+    )
     names = order + ("rank", "offline", "version")
     body = pack({name: fields[name] for name in names if name in fields})
     lines = [line(stream, number, kind, pack(fields)) for kind, fields in records]

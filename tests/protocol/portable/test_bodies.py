@@ -88,7 +88,9 @@ class Bodies(unittest.TestCase):
         self.assertTrue(math.isnan(read["nan"]))
         self.assertEqual((read["up"], read["down"]), (float("inf"), float("-inf")))
         self.assertEqual(math.copysign(1, read["zero"]), -1)
-        self.assertEqual(bodies.decode_metrics(b"\x93\x01\x00\x81\xa1x\xca\x3f\x00\x00\x00").values, {"x": 0.5})
+        self.assertEqual(
+            bodies.decode_metrics(b"\x93\x01\x00\x81\xa1x\xca\x3f\x00\x00\x00").values, {"x": 0.5}
+        )
 
     def test_integers_beyond_64_bits_are_refused_as_ours(self):
         for number in (2**64, -(2**63) - 1, 10**400):
@@ -136,7 +138,13 @@ class Bodies(unittest.TestCase):
         for depth in (1, 100, 500):
             self.assertIsNotNone(bodies.unpack(b"\x91" * depth + b"\xc0"))
         for depth in (600, 1024, 5000, 10**6):
-            for head in (b"\x91", b"\x81\xa1a", b"\x81", b"\xdd\x00\x02\x00\x00", b"\xdf\x00\x02\x00\x00\xa1a"):
+            for head in (
+                b"\x91",
+                b"\x81\xa1a",
+                b"\x81",
+                b"\xdd\x00\x02\x00\x00",
+                b"\xdf\x00\x02\x00\x00\xa1a",
+            ):
                 for tail in (b"", b"\xc0", b"\x00" * 100):
                     try:
                         bodies.unpack(head * depth + tail)
@@ -146,7 +154,12 @@ class Bodies(unittest.TestCase):
     def test_bombs_of_huge_declared_lengths_are_body_errors(self):
         huge = b"\xff\xff\xff\xff"
         for head in (b"\xdd", b"\xdf", b"\xdb", b"\xc6", b"\xc9"):
-            for body in (head + huge, head + huge + bytes(1000), b"\x93" * 3 + head + huge, (head + huge) * 500):
+            for body in (
+                head + huge,
+                head + huge + bytes(1000),
+                b"\x93" * 3 + head + huge,
+                (head + huge) * 500,
+            ):
                 self.assertRaises(BodyError, bodies.unpack, body)
 
 

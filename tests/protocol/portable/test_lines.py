@@ -121,7 +121,12 @@ class Segments(unittest.TestCase):
 
         for at in range(len(data)):
             before = data[at]
-            for value in {before ^ bit for bit in (1, 2, 4, 8, 16, 32, 64, 128, 255)} | {0x00, 0x93, 0xC3, 0xD2}:
+            for value in {before ^ bit for bit in (1, 2, 4, 8, 16, 32, 64, 128, 255)} | {
+                0x00,
+                0x93,
+                0xC3,
+                0xD2,
+            }:
                 if value == before:
                     continue
                 data[at] = value
@@ -130,7 +135,9 @@ class Segments(unittest.TestCase):
                 untouched = all_records[: hit_of[at]] + all_records[hit_of[at] + 1 :]
                 self.assertEqual(records, untouched, (at, value))
                 self.assertEqual(len(gaps), 1, (at, value))
-                self.assertEqual(gaps[0][:2], (all_records[hit_of[at]][0], len(lines[hit_of[at]])), (at, value))
+                self.assertEqual(
+                    gaps[0][:2], (all_records[hit_of[at]][0], len(lines[hit_of[at]])), (at, value)
+                )
             data[at] = before
 
     def test_chunks_of_any_size_read_the_same(self):
@@ -162,7 +169,11 @@ class Segments(unittest.TestCase):
 
 class Headers(unittest.TestCase):
     def test_a_header_is_read_back(self):
-        for header in (HEADER, HEADER._replace(run=None), HEADER._replace(rank=3, host="n\u00f6", offline=True)):
+        for header in (
+            HEADER,
+            HEADER._replace(run=None),
+            HEADER._replace(rank=3, host="n\u00f6", offline=True),
+        ):
             line = encode_header(header)
             self.assertEqual(read_header(line + b"more"), (header, len(line)))
 

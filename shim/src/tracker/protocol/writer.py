@@ -125,8 +125,8 @@ class StreamWriter:
             if os.fstat(fd).st_size > len(line):  # not ours: that holds a HEADER of these bytes
                 os.close(fd)
                 raise
-        try:
             os.ftruncate(fd, 0)
+        try:
             written = os.write(fd, line)
             if written != len(line):
                 raise OSError(28, "No space left on device: the HEADER was cut short")
@@ -150,15 +150,15 @@ class StreamWriter:
         return fd
 
     def _release_live_lock(self) -> None:
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        fd, self._lock_fd = self._lock_fd, None
+        if fd is not None:
+            os.close(fd)
 
     def close(self) -> None:
         """Close the segment, then let go of the live lock. May be called twice."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
         self._release_live_lock()
 
     def forget(self) -> None:
