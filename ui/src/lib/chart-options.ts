@@ -76,12 +76,13 @@ export function chartOptions(spec: ChartSpec): uPlot.Options {
     ],
     series: [
       {},
-      { stroke: "transparent", width: 0, points: { show: false } },
-      { stroke: "transparent", width: 0, points: { show: false } },
-      { stroke: colors.faint, width: 1, points: { show: false } },
+      { stroke: "transparent", width: 0, pxAlign: 0, points: { show: false } },
+      { stroke: "transparent", width: 0, pxAlign: 0, points: { show: false } },
+      { stroke: colors.faint, width: 1, pxAlign: 0, points: { show: false } },
       {
         stroke: colors.line,
-        width: 1.5,
+        width: 1.6,
+        pxAlign: 0,
         points: { show: (_plot, _series, from, to) => to - from <= DOTS_MAX, size: 5, fill: colors.line, width: 0 },
       },
     ],
