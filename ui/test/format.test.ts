@@ -1,0 +1,72 @@
+import { expect, test } from "vitest";
+import {
+  flatten, formatAgo, formatBytes, formatCount, formatDuration, formatExact, formatNumber, formatValue,
+} from "../src/lib/format";
+
+test.each([
+  [0, "0"],
+  [0.5, "0.5"],
+  [0.123456789, "0.12346"],
+  [0.00012345678, "0.00012346"],
+  [0.00001234, "1.234e−5"],
+  [12345.678, "12,346"],
+  [-2.5, "−2.5"],
+  [1234567, "1,234,567"],
+  [1.5e12, "1.5e12"],
+  [NaN, "NaN"],
+  [Infinity, "∞"],
+  [-Infinity, "−∞"],
+  [null, "–"],
+])("the number %d is written %s", (value, text) => {
+  expect(formatNumber(value)).toBe(text);
+});
+
+test("an exact number keeps all of its digits", () => {
+  expect(formatExact(0.1 + 0.2)).toBe("0.30000000000000004");
+});
+
+test.each([
+  [999, "999"],
+  [1000, "1k"],
+  [12_345, "12.3k"],
+  [999_950, "1M"],
+  [4_500_000, "4.5M"],
+])("the count %d is written %s", (value, text) => {
+  expect(formatCount(value)).toBe(text);
+});
+
+test.each([
+  [850, "850 ms"],
+  [12_000, "12s"],
+  [185_000, "3m 05s"],
+  [8_040_000, "2h 14m"],
+  [446_400_000, "5d 4h"],
+])("the duration %d ms is written %s", (ms, text) => {
+  expect(formatDuration(ms)).toBe(text);
+});
+
+test.each([
+  [1_000, "just now"],
+  [42_000, "42 s ago"],
+  [3_600_000, "1 h ago"],
+  [172_800_000, "2 d ago"],
+])("%d ms before now is written %s", (ms, text) => {
+  const now = 1.8e12;
+
+  expect(formatAgo((now - ms) * 1e6, now)).toBe(text);
+});
+
+test("bytes are written in binary units", () => {
+  expect(formatBytes(512)).toBe("512 B");
+  expect(formatBytes(5 * 1024 * 1024)).toBe("5 MiB");
+});
+
+test("nested maps become dotted keys, lists and empty maps stay values", () => {
+  expect(flatten({ model: { width: 64, depth: [1, 2] }, empty: {}, seed: 1 })).toEqual([
+    ["model.width", 64],
+    ["model.depth", [1, 2]],
+    ["empty", {}],
+    ["seed", 1],
+  ]);
+  expect(formatValue([1, 2])).toBe("[1,2]");
+});
