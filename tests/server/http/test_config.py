@@ -88,7 +88,7 @@ def test_an_unknown_variable_is_named(variable: str) -> None:
 
 
 def test_a_number_that_is_none_is_named_with_its_variable() -> None:
-    with pytest.raises(ConfigError, match="TRACKER_SERVER_HTTP_PORT: http.port must be a number"):
+    with pytest.raises(ConfigError, match=r"TRACKER_SERVER_HTTP_PORT: http\.port must be a number"):
         load_settings(None, {"TRACKER_SERVER_DATA": "/d", "TRACKER_SERVER_HTTP_PORT": "x"}, {})
 
 
