@@ -45,8 +45,14 @@ def every_kind():
         (kinds.METRICS, bodies.Metrics(t + 3, None, {"loss": float("nan"), "up": float("inf")}).encode()),
         (kinds.METRICS, bodies.Metrics(t + 4, -1, {"low": -(2**63), "high": 2**64 - 1, "": -0.0}).encode()),
         (kinds.VALUE, bodies.Value(t + 5, 7, "note", "text", "gr\u00fc\u00df \U0001f600").encode()),
-        (kinds.VALUE, bodies.Value(t + 6, None, "h", "histogram", {"edges": [0, 1, 2], "counts": [3, 4]}).encode()),
-        (kinds.CONSOLE, bodies.Console(t + 7, "stderr", ["first line", "", "\u001b[1mthird\u001b[0m"]).encode()),
+        (
+            kinds.VALUE,
+            bodies.Value(t + 6, None, "h", "histogram", {"edges": [0, 1, 2], "counts": [3, 4]}).encode(),
+        ),
+        (
+            kinds.CONSOLE,
+            bodies.Console(t + 7, "stderr", ["first line", "", "\u001b[1mthird\u001b[0m"]).encode(),
+        ),
         (kinds.SUMMARY, bodies.Patch(t + 8, {"best": 0.25}).encode()),
         (kinds.FILE, bodies.File(t + 9, "out/model.bin", bytes(range(32)), 2**40, "end").encode()),
         (kinds.ALERT, bodies.Alert(t + 10, "slow", "loader is slow", "warn").encode()),
@@ -61,7 +67,10 @@ def every_kind():
         (0xFFFF, bytes(256)),
         (kinds.CONSOLE, bodies.Console(t + 15, "stdout", ["x" * 65521]).encode()),
         (kinds.CONSOLE, bodies.Console(t + 15, "stdout", ["x" * 65522]).encode()),
-        (kinds.EXIT, bodies.Exit(t + 16, 1, {"type": "ValueError", "message": "no", "traceback": ""}).encode()),
+        (
+            kinds.EXIT,
+            bodies.Exit(t + 16, 1, {"type": "ValueError", "message": "no", "traceback": ""}).encode(),
+        ),
     ]
 
 
@@ -88,7 +97,9 @@ def cases():
     other = b"".join(segment(metrics(0, 3), HEADER._replace(stream=OTHER)))
 
     def files(*segments):
-        return {segment_name(STREAM, n): b"".join(lines) for n, lines in enumerate(segments) if lines is not None}
+        return {
+            segment_name(STREAM, n): b"".join(lines) for n, lines in enumerate(segments) if lines is not None
+        }
 
     def changed(line, at, value):
         return line[:at] + bytes([line[at] ^ value]) + line[at + 1 :]

@@ -82,7 +82,7 @@ class Golden(unittest.TestCase):
         data = read("every_kind", NAME % 0)
         again = b""
         position = 0
-        for kind, crc, body in feed(data):
+        for kind, _, body in feed(data):
             line = independent.line(STREAM, 0, kind, body)
             self.assertEqual(data[position : position + len(line)], line)
             again += line

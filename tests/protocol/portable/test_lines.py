@@ -13,7 +13,7 @@ from tracker.protocol.errors import HeaderError, IncompleteError
 from tracker.protocol.header import Header, encode_header, read_header
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from sealed_reading import read_sealed  # noqa: E402
+from sealed_reading import read_sealed
 
 STREAM = b"0123456789abcdef"
 SEEDS = Seeds(STREAM, 0)

@@ -82,7 +82,7 @@ def unpack(body: bytes) -> Any:
 _UNPACK_ERRORS = (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException)
 
 
-def _refuse_extension(code: int, data: bytes) -> Any:
+def _refuse_extension(code: int, _data: bytes) -> Any:
     raise BodyError("extension type %d" % code)
 
 

@@ -1,9 +1,9 @@
 """Names of the files in a run directory.
 
-    <spool>/<uid>[-random]/<run id>/<stream hex>.live          lock file of a live writer
-    <spool>/<uid>[-random]/<run id>/<stream hex>.000000.mpl    segments
-    <spool>/agent.json                                         what the agent tells shims
-    <spool>/<uid>[-random]/credentials                         the user's API keys by server
+<spool>/<uid>[-random]/<run id>/<stream hex>.live          lock file of a live writer
+<spool>/<uid>[-random]/<run id>/<stream hex>.000000.mpl    segments
+<spool>/agent.json                                         what the agent tells shims
+<spool>/<uid>[-random]/credentials                         the user's API keys by server
 """
 
 import re

@@ -1,7 +1,7 @@
 """The verifier: what the streams in a directory hold, and what is wrong with them.
 
-    report = verify_directory("/var/spool/tracker/1000/k2v9x0p1ab")
-    status = main(["--json", directory])        # what `tracker verify` calls
+report = verify_directory("/var/spool/tracker/1000/k2v9x0p1ab")
+status = main(["--json", directory])        # what `tracker verify` calls
 """
 
 import argparse
@@ -25,7 +25,7 @@ WHOLE = "whole"  #: every byte is a record
 TORN = "torn"  #: whole but for a last line that was cut short: nothing acknowledged is missing
 DAMAGED = "damaged"  #: records are missing or cannot be understood
 
-_DECODERS = {
+_DECODERS: Dict[int, Callable[[bytes], Any]] = {
     kinds.METRICS: bodies.decode_metrics,
     kinds.VALUE: bodies.decode_value,
     kinds.CONSOLE: bodies.decode_console,
@@ -37,7 +37,7 @@ _DECODERS = {
     kinds.SAMPLE: bodies.decode_sample,
     kinds.HOST: bodies.decode_host,
     kinds.OBSERVED: bodies.decode_observed,
-}  # type: Dict[int, Callable[[bytes], Any]]
+}
 
 
 class StreamReport:
@@ -47,24 +47,24 @@ class StreamReport:
         self.directory = directory
         self.stream = stream.hex()
         self.state = WHOLE
-        self.run = None  # type: Optional[str]
-        self.machine = None  # type: Optional[str]
-        self.host = None  # type: Optional[str]
-        self.pid = None  # type: Optional[int]
-        self.writer = None  # type: Optional[str]
-        self.version = None  # type: Optional[int]
+        self.run: Optional[str] = None
+        self.machine: Optional[str] = None
+        self.host: Optional[str] = None
+        self.pid: Optional[int] = None
+        self.writer: Optional[str] = None
+        self.version: Optional[int] = None
         self.live = False
         self.bytes = 0
         self.unfinished = 0  #: bytes at the end of a live stream that are no whole line yet
-        self.segments = []  # type: List[int]
-        self.records = {}  # type: Dict[str, int]
-        self.exit_code = None  # type: Optional[int]
+        self.segments: List[int] = []
+        self.records: Dict[str, int] = {}
+        self.exit_code: Optional[int] = None
         self.lost = 0  #: records the writer says it had to drop
-        self.gaps = []  # type: List[Dict[str, Union[int, str]]]
+        self.gaps: List[Dict[str, Union[int, str]]] = []
         self.gap_bytes = 0
-        self.malformed = []  # type: List[Dict[str, Union[int, str]]]
+        self.malformed: List[Dict[str, Union[int, str]]] = []
         self.malformed_records = 0
-        self.problems = []  # type: List[str]
+        self.problems: List[str] = []
 
     def _note(self, state: str) -> None:
         if self.state != DAMAGED:
@@ -164,8 +164,8 @@ class DirectoryReport:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.streams = []  # type: List[StreamReport]
-        self.problems = []  # type: List[str]
+        self.streams: List[StreamReport] = []
+        self.problems: List[str] = []
 
     @property
     def state(self) -> str:

@@ -5,8 +5,8 @@ returns, and no other process can lose it. Linux and macOS; on Windows without t
 """
 
 import os
-from zlib import crc32
 from typing import Optional, Tuple
+from zlib import crc32
 
 from .codec import _LINE16, Seeds, encode_line
 from .header import Header, encode_header
