@@ -42,6 +42,8 @@ from .systemd import Systemd
 #: From SIGTERM to the end at the latest; what is not finished then is as safe as after SIGKILL.
 STOP_S = 9.0
 PIPELINE_STOP_S = 6.0
+#: A second signal to stop, this long after the first, ends the agent at once.
+SECOND_SIGNAL_S = 0.5
 #: How often loops are looked at and the status line is renewed where no watchdog asks for more.
 PULSE_S = 5.0
 
@@ -83,6 +85,7 @@ class Agent:
         self._control = ControlServer(config.state_dir, {"status": self.status})
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
+        self._stop_asked = 0.0
         self._reload_problem = ""
         self._said_stuck: list[str] = []
 
@@ -265,8 +268,12 @@ class Agent:
 
     def _on_stop_signal(self, number: int) -> None:
         if self._stop.is_set():
-            # Asked twice: someone is in a hurry, and nothing can be lost.
-            os._exit(128 + number)
+            # `timeout` and shells signal the process and its group: the same request twice. Asked again
+            # later, someone is in a hurry, and nothing can be lost.
+            if self._clock.monotonic() - self._stop_asked > SECOND_SIGNAL_S:
+                os._exit(128 + number)
+            return
+        self._stop_asked = self._clock.monotonic()
         self._log.info("stopping", signal=signal.Signals(number).name)
         self._systemd.stopping()
         self._stop.set()

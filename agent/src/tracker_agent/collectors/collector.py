@@ -41,8 +41,13 @@ class Reading:
 class Collector(Protocol):
     """One subject. Called from one thread of its own, so it may block, and only itself suffers."""
 
-    name: str
-    metrics: tuple[Metric, ...]
+    @property
+    def name(self) -> str:
+        """The word for it, everywhere: file, setting, metric names."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What it may bring."""
 
     def sample(self) -> Reading:
         """Return the values of this moment. Raise NothingHere or CollectorError."""

@@ -1,0 +1,178 @@
+"""Collectors of the kernel's figures: on this machine, and on figures made up for the odd cases."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.agent_process import wait_until
+from tracker_agent.collectors.collector import Collector, NothingHere
+from tracker_agent.collectors.cpu import CpuCollector
+from tracker_agent.collectors.disk import DiskCollector
+from tracker_agent.collectors.memory import MemoryCollector
+from tracker_agent.collectors.network import NetworkCollector
+from tracker_agent.collectors.rates import Rates
+
+Times = namedtuple("Times", "user nice system idle iowait irq softirq steal guest guest_nice")
+IDLE = Times(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", [CpuCollector, MemoryCollector, NetworkCollector, DiskCollector])
+def test_collector_brings_what_its_table_says_on_this_machine(kind: type[Collector]) -> None:
+    collector = kind()
+    declared = {metric.name for metric in collector.metrics}
+    try:
+        collector.sample()
+    except NothingHere:
+        assert kind is DiskCollector
+        return
+
+    def second() -> dict[str, float] | None:
+        values = dict(collector.sample().values)
+        return values if len(values) >= len(declared) - 1 else None
+
+    values = wait_until(second, what="rates and percentages")
+    assert set(values) <= declared
+    for name, value in values.items():
+        assert value >= 0, name
+        if name.endswith("percent"):
+            assert value <= 100, name
+
+
+def test_cpu_percents_are_shares_of_all_cores() -> None:
+    times = [
+        [IDLE, IDLE],
+        [
+            IDLE._replace(user=6, nice=1, system=1, softirq=1, idle=1),
+            IDLE._replace(idle=7, iowait=2, steal=1),
+        ],
+    ]
+    collector = CpuCollector(lambda: times.pop(0), lambda: (1.5, 0, 0))
+
+    first = collector.sample().values
+    second = collector.sample().values
+
+    assert first == {"host.cpu.load1": 1.5}
+    assert second == {
+        "host.cpu.load1": 1.5,
+        "host.cpu.percent": 50.0,
+        "host.cpu.user.percent": 35.0,
+        "host.cpu.system.percent": 10.0,
+        "host.cpu.iowait.percent": 10.0,
+        "host.cpu.steal.percent": 5.0,
+        "host.cpu.core_max.percent": 90.0,
+        "host.cpu.cores_busy.count": 0.0,
+    }
+
+
+def test_guest_time_is_not_counted_twice() -> None:
+    # The kernel counts a guest's time as user time too.
+    times = [[IDLE], [IDLE._replace(user=5, guest=5, idle=5)]]
+    collector = CpuCollector(lambda: times.pop(0), lambda: (0, 0, 0))
+    collector.sample()
+
+    assert collector.sample().values["host.cpu.percent"] == 50.0
+
+
+def test_iowait_that_goes_backwards_is_not_negative() -> None:
+    times = [[IDLE._replace(iowait=9)], [IDLE._replace(iowait=8, idle=10)]]
+    collector = CpuCollector(lambda: times.pop(0), lambda: (0, 0, 0))
+    collector.sample()
+
+    values = collector.sample().values
+
+    assert values["host.cpu.iowait.percent"] == 0
+    assert values["host.cpu.percent"] == 0
+
+
+def test_core_that_went_offline_costs_one_sample() -> None:
+    times = [[IDLE, IDLE], [IDLE._replace(user=5)], [IDLE._replace(user=6, idle=1)]]
+    collector = CpuCollector(lambda: times.pop(0), lambda: (0, 0, 0))
+    collector.sample()
+
+    assert set(collector.sample().values) == {"host.cpu.load1"}
+    assert collector.sample().values["host.cpu.percent"] == 50.0
+
+
+def test_used_memory_is_what_cannot_be_had() -> None:
+    memory = SimpleNamespace(total=1000, available=250, used=5, shared=30)
+    collector = MemoryCollector(lambda: memory, lambda: SimpleNamespace(used=7), shm="/no/such/place")
+
+    values = collector.sample().values
+
+    assert values["host.memory.used.bytes"] == 750
+    assert values["host.memory.percent"] == 75
+    assert values["host.memory.shared.bytes"] == 30
+    assert values["host.memory.swap_used.bytes"] == 7
+    assert "host.memory.dev_shm.percent" not in values
+
+
+def nic(received: int, sent: int = 0) -> Any:
+    return SimpleNamespace(
+        bytes_recv=received, bytes_sent=sent, errin=1, errout=1, dropin=1, dropout=1, packets_sent=0
+    )
+
+
+def test_network_counts_real_interfaces_only() -> None:
+    counters = [
+        {"eth0": nic(100), "lo": nic(0), "docker0": nic(0), "veth12": nic(0), "ib0": nic(10)},
+        {"eth0": nic(300, 50), "lo": nic(9999), "docker0": nic(9999), "veth12": nic(9999), "ib0": nic(110)},
+    ]
+    moments = [0.0, 2.0]
+    collector = NetworkCollector(lambda: counters.pop(0), lambda: moments.pop(0))
+    assert collector.sample().values == {}
+
+    values = collector.sample().values
+
+    assert values["host.network.received.bytes_per_s"] == 150
+    assert values["host.network.sent.bytes_per_s"] == 25
+    assert values["host.network.errors_per_s"] == 0
+
+
+def test_disk_counts_whole_disks_once() -> None:
+    def disk(size: int) -> Any:
+        return SimpleNamespace(read_bytes=size, write_bytes=2 * size, read_count=size, write_count=size)
+
+    names = ["sda", "sda1", "dm-0", "md0", "loop3", "nvme0n1", "nvme0n1p2"]
+    counters = [{name: disk(0) for name in names}, {name: disk(10) for name in names}]
+    moments = [0.0, 1.0]
+    collector = DiskCollector(
+        lambda: counters.pop(0),
+        lambda name: name in ("sda", "dm-0", "md0", "nvme0n1"),
+        lambda: moments.pop(0),
+    )
+    collector.sample()
+
+    values = collector.sample().values
+
+    assert values["host.disk.read.bytes_per_s"] == 20
+    assert values["host.disk.written.bytes_per_s"] == 40
+
+
+def test_machine_without_disks_has_nothing_here() -> None:
+    with pytest.raises(NothingHere):
+        DiskCollector(dict).sample()
+
+
+def test_counter_that_started_again_counts_from_there_on() -> None:
+    rates = Rates()
+    assert rates.per_second({"a": 100, "b": 5}, 0.0) is None
+
+    assert rates.per_second({"a": 10, "b": 15}, 1.0) == 10
+    assert rates.per_second({"a": 30, "b": 15}, 2.0) == 20
+
+
+def test_device_that_appears_brings_no_burst() -> None:
+    rates = Rates()
+    rates.per_second({"a": 0}, 0.0)
+
+    assert rates.per_second({"a": 10, "new": 10**12}, 1.0) == 10
+    assert rates.per_second({"new": 10**12 + 5}, 2.0) == 5
+
+
+def test_cpu_times_of_this_machine_have_the_fields_that_are_used() -> None:
+    assert {"user", "nice", "system", "idle", "iowait", "steal"} <= set(psutil.cpu_times()._fields)

@@ -1,0 +1,243 @@
+"""Settings: where they come from, which wins, and what is said when one cannot be used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracker_agent.config import load_config
+from tracker_agent.settings import Config, ConfigError, restart_needed, settings
+
+MINIMAL = '[server]\nurl = "http://tracker.example:8600"\nkey = "tk_abc_def"\n'
+
+
+def load(
+    root: Path,
+    text: str = MINIMAL,
+    environment: dict[str, str] | None = None,
+    flags: dict[tuple[str, str], Any] | None = None,
+    user_id: int = 1000,
+) -> Config:
+    file = root / "agent.toml"
+    file.write_text(text)
+    file.chmod(0o600)
+    return load_config(file, {"HOME": str(root), **(environment or {})}, flags or {}, user_id)
+
+
+def refusal(root: Path, text: str = MINIMAL, **more: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(root, text, **more)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_flags_win_over_variables_and_variables_over_the_file(tmp_path: Path) -> None:
+    text = MINIMAL + "[sampler]\ninterval_s = 3\nwindow_s = 40\n[agent]\nlog_level = 'error'\n"
+    variables = {"TRACKER_AGENT_SAMPLER_INTERVAL_S": "5", "TRACKER_AGENT_AGENT_LOG_LEVEL": "debug"}
+
+    config = load(tmp_path, text, variables, {("agent", "log_level"): "warning"})
+
+    assert (config.sampler.window_s, config.sampler.interval_s, config.agent.log_level) == (40, 5, "warning")
+
+
+def test_no_file_is_needed(tmp_path: Path) -> None:
+    flags = {
+        ("server", "url"): "http://server:8600/",
+        ("agent", "spools"): ["a"],
+        ("agent", "state_dir"): "b",
+    }
+
+    config = load_config(None, {"HOME": "/home/someone", "TRACKER_AGENT_SERVER_KEY": "tk_1_2"}, flags, 1000)
+
+    assert config.server.url == "http://server:8600"
+    assert config.server.key == "tk_1_2"
+    assert (config.spools, config.state_dir) == ((Path.cwd() / "a",), Path.cwd() / "b")
+
+
+def test_every_setting_can_be_given_by_variable(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("tk_1_2\n")
+    values = {
+        "AGENT_STATE_DIR": "/s",
+        "AGENT_SPOOLS": "/a:/b",
+        "AGENT_SCAN_INTERVAL_S": "1.5",
+        "AGENT_WATCH": "off",
+        "AGENT_LOG_FORMAT": "json",
+        "AGENT_LOG_LEVEL": "error",
+        "SERVER_URL": "https://h",
+        "SERVER_KEY": "",
+        "SERVER_KEY_FILE": str(tmp_path / "key"),
+        "SERVER_PUBLIC_URL": "https://p",
+        "SAMPLER_ENABLED": "false",
+        "SAMPLER_INTERVAL_S": "7",
+        "SAMPLER_WINDOW_S": "70",
+        "SAMPLER_GPU": "off",
+    }
+    assert set(values) == {f"{section}_{each.name}".upper() for section, each in settings()}
+    del values["SERVER_KEY"]
+
+    config = load_config(None, {f"TRACKER_AGENT_{name}": value for name, value in values.items()}, {}, 0)
+
+    assert config.agent.spools == ("/a", "/b")
+    assert (config.agent.watch, config.agent.scan_interval_s, config.agent.log_format) == ("off", 1.5, "json")
+    assert (config.server.key, config.server.public_url) == ("tk_1_2", "https://p")
+    assert (config.sampler.enabled, config.sampler.interval_s, config.sampler.gpu) == (False, 7, "off")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[agent]\nstate_dir = \n", ["line 2", "not valid TOML"]),
+        ("[agent]\nspools = [\n", ["line 2", "the end"]),
+        (MINIMAL + "[agnt]\n", ["line 4", "[agnt]", "did you mean agent?"]),
+        (MINIMAL + "[agent]\n\nlog_lvl = 'info'\n", ["line 6", "agent.log_lvl", "did you mean log_level?"]),
+        ("url = 'http://x'\n", ["line 1", "unknown section", "known: agent, server, sampler"]),
+        ("server = 'http://x'\n", ["line 1", "write [server]"]),
+        (MINIMAL + "[agent]\nlog_level = 'loud'\n", ["line 5", "debug, info, warning, error", "'loud'"]),
+        (MINIMAL + "[agent]\nwatch = 3\n", ["line 5", "agent.watch", "auto, on, off"]),
+        (MINIMAL + "[agent]\nspools = '/var/spool/tracker'\n", ["line 5", "agent.spools", "list of strings"]),
+        (MINIMAL + "[agent]\nstate_dir = 5\n", ["line 5", "a string in quotes", "5"]),
+        (MINIMAL + "[agent]\nscan_interval_s = 0\n", ["line 5", "from 0.05 to 60"]),
+        (MINIMAL + "[sampler]\ninterval_s = true\n", ["line 5", "a number"]),
+        (MINIMAL + "[sampler]\ninterval_s = nan\n", ["line 5", "from 0.1 to 3600"]),
+        (MINIMAL + "[sampler]\ninterval_s = 60\n", ["line 5", "must not be shorter"]),
+        (MINIMAL + "[sampler]\nenabled = 'yes'\n", ["line 5", "true or false"]),
+        ("[agent]\n", ["no server", "--server", "TRACKER_AGENT_SERVER_URL"]),
+        ("[server]\nurl = 'tracker:8600'\n", ["line 2", "server.url", "http://"]),
+        ("[server]\nurl = 'http://'\n", ["line 2", "names no host"]),
+        ("[server]\nurl = 'http://a b'\n", ["line 2", "is no address"]),
+        ("[server]\nurl = 'http://u:p@host'\n", ["line 2", "password", "key_file"]),
+        ("[server]\nurl = 'http://host:99999'\n", ["line 2", "is no address"]),
+        ("[server]\nurl = 'http://host/?a=b'\n", ["line 2", "query"]),
+        (MINIMAL + "public_url = 'ftp://x'\n", ["line 4", "server.public_url"]),
+        (MINIMAL + "key_file = '/k'\n", ["line 4", "keep one"]),
+        (
+            "[server]\nurl = 'http://h'\nkey_file = '/no/such/file'\n",
+            ["line 3", "/no/such/file", "No such file"],
+        ),
+        ("[server]\nurl = 'http://h'\nkey = 'two words'\n", ["line 3", "spaces"]),
+        (MINIMAL + "[agent]\nstate_dir = '/x'\nspools = ['/x']\n", ["/x", "a directory of its own"]),
+    ],
+)
+def test_unusable_setting_is_named_with_its_line_and_what_would_be_right(
+    tmp_path: Path, text: str, said: list[str]
+) -> None:
+    message = refusal(tmp_path, text)
+
+    for part in said:
+        assert part in message, message
+
+
+def test_file_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"/no/agent.toml: No such file"):
+        load_config(Path("/no/agent.toml"), {}, {}, 0)
+
+
+def test_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_bytes(b"\xff\xfe")
+
+    with pytest.raises(ConfigError, match=r"agent.toml: not UTF-8"):
+        load_config(tmp_path / "agent.toml", {}, {}, 0)
+
+
+def test_unknown_variable_is_not_ignored(tmp_path: Path) -> None:
+    message = refusal(tmp_path, environment={"TRACKER_AGENT_SERVER_ULR": "x"})
+
+    assert "did you mean TRACKER_AGENT_SERVER_URL?" in message
+
+
+def test_variable_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, environment={"TRACKER_AGENT_SAMPLER_INTERVAL_S": "often"})
+
+    assert "TRACKER_AGENT_SAMPLER_INTERVAL_S" in message
+    assert "'often'" in message
+
+
+def test_key_never_shows_in_a_printed_configuration(tmp_path: Path) -> None:
+    config = load(tmp_path)
+
+    assert "tk_abc_def" not in repr(config)
+
+
+def test_key_file_of_a_higher_level_replaces_the_key_of_a_lower(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("tk_new_key\n")
+    (tmp_path / "key").chmod(0o600)
+
+    config = load(tmp_path, flags={("server", "key_file"): str(tmp_path / "key")})
+
+    assert config.server.key == "tk_new_key"
+    assert config.warnings == ()
+
+
+def test_key_readable_by_everyone_is_warned_about(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("tk_new_key\n")
+    (tmp_path / "key").chmod(0o644)
+
+    config = load(tmp_path, "[server]\nurl='http://h'\nkey_file='~/key'\n")
+
+    (warning,) = config.warnings
+    assert "chmod o=" in warning
+
+
+def test_missing_key_is_warned_about_since_users_may_have_their_own(tmp_path: Path) -> None:
+    config = load(tmp_path, "[server]\nurl='http://h'\n")
+
+    assert config.server.key == ""
+    assert "no key" in config.warnings[0]
+
+
+def test_credential_of_the_systemd_unit_is_the_key(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("tk_from_systemd\n")
+    (tmp_path / "key").chmod(0o400)
+
+    config = load(
+        tmp_path, "[server]\nurl='http://h'\n", environment={"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    )
+
+    assert config.server.key == "tk_from_systemd"
+    assert config.warnings == ()
+
+
+def test_places_of_a_user_are_below_the_state_home(tmp_path: Path) -> None:
+    config = load(tmp_path, user_id=1000)
+    elsewhere = load(tmp_path, environment={"XDG_STATE_HOME": str(tmp_path / "xdg")})
+
+    assert config.state_dir == tmp_path / ".local/state/tracker/agent"
+    assert elsewhere.state_dir == tmp_path / "xdg/tracker/agent"
+    if not os.path.isdir("/var/spool/tracker"):
+        assert config.spools == (tmp_path / ".local/state/tracker/spool",)
+
+
+def test_spools_that_exist_are_found(tmp_path: Path) -> None:
+    own = tmp_path / ".local/state/tracker/spool"
+    own.mkdir(parents=True)
+    named = tmp_path / "named"
+    named.mkdir()
+
+    config = load(tmp_path, environment={"TRACKER_DIR": str(named)})
+
+    assert config.spools[0] == named
+    assert config.spools[-1] == own
+
+
+def test_places_of_root_are_those_of_the_system(tmp_path: Path) -> None:
+    config = load(tmp_path, user_id=0)
+
+    assert config.state_dir == Path("/var/lib/tracker-agent")
+    assert config.spools == (Path("/var/spool/tracker"),)
+
+
+def test_state_directory_of_the_systemd_unit_is_used(tmp_path: Path) -> None:
+    config = load(tmp_path, environment={"STATE_DIRECTORY": "/var/lib/elsewhere"})
+
+    assert config.state_dir == Path("/var/lib/elsewhere")
+
+
+def test_changes_that_need_a_restart_are_named(tmp_path: Path) -> None:
+    old = load(tmp_path, MINIMAL + "[agent]\nlog_level = 'info'\nscan_interval_s = 1\n")
+    new = load(tmp_path, MINIMAL + "[agent]\nlog_level = 'debug'\nscan_interval_s = 2\n")
+
+    assert restart_needed(old, new) == ["agent.scan_interval_s"]
