@@ -179,7 +179,7 @@ class IngestApi:
         asked = [(each.uid, bytes.fromhex(each.stream)) for each in body.streams]
         if body.machine:
             info = AgentInfo(version=body.agent, machine=body.machine, host=body.host)
-            await self._writer.run(self._store.hosts.touch, call.principal, info, self._now())
+            await self._writer.run(commit, self._store, call.principal, info, [], self._now())
         offsets = await self._reader.run(self._store.offsets, call.principal, asked)
         return OffsetsAnswer(
             self._store.epoch,
