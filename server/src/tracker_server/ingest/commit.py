@@ -2,6 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..principal import INGEST, Principal
+from .position import RefusedError
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from ..store.store import Store
 
 
 @dataclass(frozen=True)
@@ -83,5 +91,47 @@ class Committed:
     news: list[RunNews | HostNews] = field(default_factory=list)
 
 
-# def commit(store: Store, principal: Principal, agent: AgentInfo, entries: Sequence[Entry], now: int) -> Committed
-__all__ = ["AgentInfo", "Committed", "Entry", "GapEntry", "HostNews", "Lines", "Outcome", "RunNews", "Sequence"]
+def commit(
+    store: "Store", principal: Principal, agent: AgentInfo, entries: Sequence[Entry], now: int
+) -> Committed:
+    """Store what is new in the entries, exactly once, and say where each stream goes on.
+
+    Data, offsets, run states and summaries are in the database for good when this returns. A stream
+    whose entry is refused keeps what came before it and hinders no other. `now` is ns since 1970.
+    """
+    streams: dict[tuple[int, bytes], list[Entry]] = {}
+    for entry in entries:
+        streams.setdefault((entry.uid, entry.stream), []).append(entry)
+    if not principal.may(INGEST):
+        reason = "this key may not ingest"
+        return Committed([Outcome(uid, stream, None, "forbidden", reason) for uid, stream in streams])
+    committed = Committed()
+    with store.write() as transaction:
+        writer = Writer(store.stream_rows, transaction, principal, now)
+        if agent.machine:
+            writer.touch_host(agent.machine, agent.host, agent.version)
+        for (uid, stream), parts in streams.items():
+            committed.outcomes.append(_commit_stream(writer, uid, stream, parts))
+        committed.news = [
+            *(
+                RunNews(principal.entity, row.project, row.run, row.cursor, row.state, row.updated)
+                for row in writer.changed_runs()
+            ),
+            *(HostNews(principal.entity, machine) for machine in writer.changed_hosts()),
+        ]
+    return committed
+
+
+def _commit_stream(writer: Writer, uid: int, stream: bytes, entries: list[Entry]) -> Outcome:
+    """Store one stream's entries in order, each whole or not at all, up to the first that is refused."""
+    for entry in entries:
+        try:
+            with writer.savepoint():
+                if isinstance(entry, Lines):
+                    writer.add_lines(uid, stream, entry.user, entry.offset, entry.data)
+                else:
+                    writer.add_gap(uid, stream, entry.user, entry.offset, entry.bytes, entry.reason)
+        except RefusedError as refused:
+            next_offset = writer.next_of(uid, stream) if refused.show_next else None
+            return Outcome(uid, stream, next_offset, refused.code, refused.reason, refused.at)
+    return Outcome(uid, stream, writer.next_of(uid, stream))

@@ -23,3 +23,7 @@ class ChunkError(StoreDamaged):
 
 class NotFound(StoreError):
     """There is no such run, project or host."""
+
+
+class StoreFull(StoreUnavailable):
+    """The disk is full."""

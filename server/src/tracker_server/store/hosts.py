@@ -1,7 +1,26 @@
 """HostStore: the machines agents run on, their inventory and samples."""
 
+import builtins
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from sqlalchemy import select, update
+
+from ..principal import Principal
+from . import schema
+from .chunk_points import ChunkPointStore
+from .engine import AnyRow, Database
+from .errors import NotFound
+from .points import Ints, MetricSummary, Series
+from .text import clean_text, load_json
+
+#: A SAMPLE window is stored as five metrics: its last value under the plain name, the rest behind this.
+PART_SEPARATOR = "\x1f"
+#: "Seen" is written down at most this often for requests that carry nothing else.
+TOUCH_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -15,3 +34,110 @@ class Host:
     agent: str
     seen: int
     inventory: dict[str, Any]
+
+
+class AgentInfo(Protocol):
+    """What an agent says of itself."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def machine(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+
+
+class HostStore:
+    """Hosts of one entity, and windows of samples as series over time."""
+
+    def __init__(
+        self, database: Database, points: ChunkPointStore, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database = database
+        self._points = points
+        self._clock = clock
+        self._touched: dict[tuple[int, str], float] = {}
+
+    def list(self, entity_id: int) -> list[Host]:
+        """Return the hosts of an entity, by name."""
+        query = select(schema.hosts).where(schema.hosts.c.entity_id == entity_id)
+        with self._database.read() as connection:
+            found = [_host(row) for row in connection.execute(query)]
+        return sorted(found, key=lambda host: (host.host, host.machine))
+
+    def get(self, entity_id: int, machine: str) -> Host:
+        """Return a host. Raise NotFound."""
+        hosts = schema.hosts.c
+        query = select(schema.hosts).where(hosts.entity_id == entity_id, hosts.machine == machine)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound("there is no host %s" % machine)
+        return _host(row)
+
+    def touch(self, principal: Principal, agent: AgentInfo, now: int) -> None:
+        """Note that an agent has spoken; `now` is ns since 1970. Hosts appear with their first records."""
+        key = (principal.entity_id, agent.machine)
+        if self._clock() - self._touched.get(key, -TOUCH_EVERY_S) < TOUCH_EVERY_S:
+            return
+        if len(self._touched) > 100_000:
+            self._touched.clear()
+        self._touched[key] = self._clock()
+        hosts = schema.hosts
+        with self._database.write() as transaction:
+            where = [
+                hosts.c.entity_id == principal.entity_id,
+                hosts.c.machine == clean_text(agent.machine)[:128],
+            ]
+            if not principal.trusted:
+                where.append(hosts.c.principal_id.is_(None) | (hosts.c.principal_id == principal.id))
+            transaction.execute(update(hosts).where(*where).values(seen=now))
+
+    def metrics(self, host: Host) -> builtins.list[MetricSummary]:
+        """Return what is sampled on a host, by name."""
+        return [
+            metric for metric in self._points.metrics(host.points_id) if PART_SEPARATOR not in metric.name
+        ]
+
+    def series(
+        self,
+        host: Host,
+        names: Sequence[str],
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        buckets: int = 500,
+    ) -> tuple[int, dict[str, Series]]:
+        """Return windows over time (ns). count is of samples, not of windows."""
+        wanted = [
+            name if part == "last" else name + PART_SEPARATOR + part
+            for name in names
+            for part in ("last", "mean", "min", "max", "count")
+        ]
+        cursor, found = self._points.series(
+            host.points_id, wanted, x="time", start=start, end=end, buckets=buckets
+        )
+        series = {}
+        for name in names:
+            if name in found:
+                parts = {
+                    part: found.get(name + PART_SEPARATOR + part) for part in ("mean", "min", "max", "count")
+                }
+                series[name] = _window(found[name], parts)
+        return cursor, series
+
+
+def _window(last: Series, parts: dict[str, Series | None]) -> Series:
+    """Return one series from the buckets of a window's five metrics, which all have the same x."""
+    mean, least, most, count = (parts[part] for part in ("mean", "min", "max", "count"))
+    if mean is None or least is None or most is None or count is None:
+        return last
+    # Windows have equal lengths but for the first, so their means weigh alike.
+    samples: Ints = np.nan_to_num(count.mean * count.count, nan=0.0).round().astype(np.int64)
+    return Series(
+        last.x, last.step, last.time, last.last, least.min, most.max, mean.mean, samples, last.special
+    )
+
+
+def _host(row: AnyRow) -> Host:
+    return Host(row.id, row.points_id, row.machine, row.host, row.agent, row.seen, load_json(row.inventory))

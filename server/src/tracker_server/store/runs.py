@@ -1,7 +1,23 @@
 """RunStore: questions about runs, projects and their streams. Reads only; ingest writes."""
 
+import base64
+import builtins
+import json
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select
+
+from tracker.protocol import bodies, kinds
+from tracker.protocol.errors import BodyError
+
+from . import schema
+from .chunk_points import LAST
+from .engine import AnyRow, Database
+from .errors import NotFound
+from .streams import read_header_row
+from .text import clean_text, json_value, load_json
 
 
 @dataclass(frozen=True)
@@ -119,3 +135,296 @@ class Value:
     data: Any
     ordinal: int
     offset: int
+
+
+class RunStore:
+    """Every question is asked within one entity: a run elsewhere is NotFound, as if there were none."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(
+        self,
+        entity_id: int,
+        *,
+        project: str | None = None,
+        state: str | None = None,
+        q: str | None = None,
+        sort: str = "-created",
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Return a page of runs. sort: created, updated, name or state, "-" before it for descending.
+
+        q is looked for in name, run id, notes and tags, ignoring case. Raise ValueError on a cursor
+        that is not of this sort.
+        """
+        descending, column = sort.startswith("-"), sort.removeprefix("-")
+        if column not in _SORTS:
+            raise ValueError("sort is one of %s" % ", ".join(_SORTS))
+        runs = schema.runs.c
+        key: ColumnElement[Any] = _SORTS[column]
+        where: list[ColumnElement[bool]] = [schema.projects.c.entity_id == entity_id]
+        if project is not None:
+            where.append(schema.projects.c.name == project)
+        if state is not None:
+            where.append(runs.state == state)
+        if q:
+            where.append(
+                or_(
+                    *(
+                        text.icontains(clean_text(q), autoescape=True)
+                        for text in (runs.name, runs.run, runs.notes, runs.tags)
+                    )
+                )
+            )
+        query = _RUNS.where(*where)
+        if cursor is not None:
+            value, last_id = _read_cursor(cursor, sort)
+            beyond = key < value if descending else key > value
+            beyond_tie = runs.id < last_id if descending else runs.id > last_id
+            query = query.where(or_(beyond, and_(key == value, beyond_tie)))
+        order = (key.desc(), runs.id.desc()) if descending else (key.asc(), runs.id.asc())
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(*order).limit(limit + 1)).all()
+            total = connection.execute(
+                select(func.count()).select_from(schema.runs).join(schema.projects).where(*where)
+            ).scalar_one()
+        following = None
+        if len(rows) > limit:
+            rows = rows[:limit]
+            following = _write_cursor(sort, getattr(rows[-1], column), rows[-1].id)
+        return RunPage([_run(row) for row in rows], following, int(total))
+
+    def projects(self, entity_id: int) -> builtins.list[Project]:
+        """Return the projects of an entity, by name."""
+        projects, runs = schema.projects.c, schema.runs.c
+        query = (
+            select(
+                schema.entities.c.name.label("entity"),
+                projects.name,
+                func.count(runs.id).label("runs"),
+                func.coalesce(func.max(runs.updated), projects.created).label("updated"),
+            )
+            .select_from(schema.projects.join(schema.entities).outerjoin(schema.runs))
+            .where(projects.entity_id == entity_id)
+            .group_by(schema.entities.c.name, projects.id, projects.name, projects.created)
+        )
+        with self._database.read() as connection:
+            found = [
+                Project(row.entity, row.name, row.runs, row.updated) for row in connection.execute(query)
+            ]
+        return sorted(found, key=lambda each: each.project)
+
+    def find(self, entity_id: int, run: str, project: str | None = None) -> Run:
+        """Return the newest run of that id, in a project or in any. Raise NotFound."""
+        query = _RUNS.where(schema.projects.c.entity_id == entity_id, schema.runs.c.run == run)
+        if project is not None:
+            query = query.where(schema.projects.c.name == project)
+        query = query.order_by(schema.runs.c.created.desc(), schema.runs.c.id.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound("there is no run %s" % run)
+        return _run(row)
+
+    def get(self, entity_id: int, project: str, run: str) -> Run:
+        """Return a run. Raise NotFound."""
+        return self.find(entity_id, run, project)
+
+    def detail(self, run: Run) -> RunDetail:
+        """Return what a run was told and what became of its streams."""
+        runs, metrics = schema.runs.c, schema.metrics.c
+        with self._database.read() as connection:
+            fresh = connection.execute(_RUNS.where(runs.id == run.id)).one_or_none()
+            if fresh is None:
+                raise NotFound("there is no run %s any more" % run.run)
+            documents = connection.execute(
+                select(runs.config, runs.summary, runs.hidden, runs.fields).where(runs.id == run.id)
+            ).one()
+            last = connection.execute(
+                select(metrics.name, metrics.last).where(metrics.points_id == run.points_id)
+            ).all()
+            streams = _streams(connection, run.id)
+        hidden = set(load_json(documents.hidden))
+        summary = {name: LAST.unpack(value)[0] for name, value in sorted(tuple(row) for row in last)}
+        summary = {name: value for name, value in summary.items() if name not in hidden}
+        summary.update(load_json(documents.summary))
+        return RunDetail(
+            _run(fresh), load_json(documents.config), summary, load_json(documents.fields), streams
+        )
+
+    def stream_ids(self, run: Run) -> builtins.list[str]:
+        """Return the ids of a run's streams in hex, by ordinal."""
+        streams = schema.streams.c
+        query = select(streams.stream).where(streams.run_id == run.id).order_by(streams.ordinal)
+        with self._database.read() as connection:
+            return [stream.hex() for stream in connection.execute(query).scalars()]
+
+    def values(self, run: Run, *, name: str | None = None, limit: int = 1000) -> builtins.list[Value]:
+        """Return VALUE records, the newest `limit` of them, oldest first."""
+        raw, streams = schema.raw_records.c, schema.streams.c
+        query = (
+            select(raw.body, raw.offset, streams.ordinal)
+            .join(schema.streams, streams.id == raw.stream_id)
+            .where(streams.run_id == run.id, raw.kind == kinds.VALUE)
+            .order_by(raw.id.desc())
+        )
+        found: list[Value] = []
+        with self._database.read() as connection:
+            for row in connection.execute(query):
+                try:
+                    value = bodies.decode_value(row.body)
+                    data = json_value(value.data)
+                except (BodyError, ValueError):
+                    continue  # kept raw and counted as a problem when it arrived
+                if name is None or clean_text(value.name) == name:
+                    found.append(
+                        Value(
+                            value.time,
+                            value.step,
+                            clean_text(value.name),
+                            clean_text(value.type),
+                            data,
+                            row.ordinal,
+                            row.offset,
+                        )
+                    )
+                    if len(found) == limit:
+                        break
+        return found[::-1]
+
+    def grant(self, run: Run, principal_id: int, uid: int | None, granted_by: int, now: int) -> None:
+        """Let another principal write into a run, under one uid or under any. May be called twice."""
+        grants = schema.run_grants.c
+        same_uid = grants.uid.is_(None) if uid is None else grants.uid == uid
+        with self._database.write() as transaction:
+            query = select(grants.id).where(
+                grants.run_id == run.id, grants.principal_id == principal_id, same_uid
+            )
+            if transaction.execute(query).first() is None:
+                transaction.execute(
+                    insert(schema.run_grants).values(
+                        run_id=run.id, principal_id=principal_id, uid=uid, granted_by=granted_by, created=now
+                    )
+                )
+
+
+def _streams(connection: Connection, run_id: int) -> list[Stream]:
+    streams = schema.streams
+    of_run = streams.c.run_id == run_id
+    gaps, lost, problems = (
+        _by_stream(connection, table, of_run) for table in (schema.gaps, schema.lost, schema.problems)
+    )
+    # A row's own `count` is a tuple's method.
+    problem_count = list(schema.problems.c.keys()).index("count")
+    found = []
+    for row in connection.execute(select(streams).where(of_run).order_by(streams.c.ordinal)):
+        header = read_header_row(row.header)
+        found.append(
+            Stream(
+                stream=row.stream.hex(),
+                ordinal=row.ordinal,
+                uid=row.uid,
+                user=row.user,
+                host="" if header is None else clean_text(header.host),
+                pid=None if header is None else header.pid,
+                rank=None if header is None else header.rank,
+                writer="" if header is None else clean_text(header.writer),
+                state=row.state,
+                exit_code=row.exit_code,
+                exception=None if row.exception is None else load_json(row.exception),
+                observed=None if row.observed is None else load_json(row.observed),
+                next=row.next,
+                gaps=[Gap(each.offset, each.bytes, each.reason) for each in gaps[row.id]],
+                lost=[Lost(each.records, each.reason, each.time) for each in lost[row.id]],
+                problems=[
+                    Problem(each.reason, each[problem_count], each.offset) for each in problems[row.id]
+                ],
+            )
+        )
+    return found
+
+
+def _by_stream(connection: Connection, table: Any, of_run: ColumnElement[bool]) -> dict[int, list[AnyRow]]:
+    rows: dict[int, list[AnyRow]] = defaultdict(list)
+    query = select(table).join(schema.streams, schema.streams.c.id == table.c.stream_id).where(of_run)
+    for row in connection.execute(query.order_by(table.c.id)):
+        rows[row.stream_id].append(row)
+    return rows
+
+
+def _run(row: AnyRow) -> Run:
+    return Run(
+        id=row.id,
+        points_id=row.points_id,
+        entity=row.entity,
+        project=row.project,
+        run=row.run,
+        name=row.name,
+        notes=row.notes,
+        tags=load_json(row.tags),
+        group=row.group,
+        job_type=row.job_type,
+        state=row.state,
+        exit_code=row.exit_code,
+        created=row.created,
+        updated=row.updated,
+        finished=row.finished,
+        user=row.user,
+        host=row.host,
+        machine=row.machine,
+        agent_seen=row.agent_seen,
+        steps=row.steps,
+        points=row.points,
+        metrics=row.metrics,
+        cursor=row.cursor,
+        console_lines=row.console_lines,
+        principal=row.principal,
+        principal_id=row.principal_id,
+        uid=row.uid,
+    )
+
+
+def _write_cursor(sort: str, value: Any, run_id: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([sort, value, run_id]).encode()).decode()
+
+
+def _read_cursor(cursor: str, sort: str) -> tuple[Any, int]:
+    try:
+        written, value, run_id = json.loads(base64.urlsafe_b64decode(cursor))
+    except (ValueError, TypeError) as error:
+        raise ValueError("not a cursor of this server") from error
+    right = int if sort.removeprefix("-") in ("created", "updated") else str
+    if written != sort or type(value) is not right or type(run_id) is not int:
+        raise ValueError("not a cursor of this sort")
+    return value, run_id
+
+
+_SORTS: dict[str, ColumnElement[Any]] = {
+    name: schema.runs.c[name] for name in ("created", "updated", "name", "state")
+}
+_RUNS = (
+    select(
+        schema.runs,
+        schema.projects.c.name.label("project"),
+        schema.entities.c.name.label("entity"),
+        schema.principals.c.name.label("principal"),
+        schema.hosts.c.seen.label("agent_seen"),
+        schema.point_sets.c.step_max.label("steps"),
+        schema.point_sets.c.points,
+        schema.point_sets.c.metrics,
+        schema.point_sets.c.records.label("cursor"),
+    )
+    .join(schema.projects, schema.projects.c.id == schema.runs.c.project_id)
+    .join(schema.entities, schema.entities.c.id == schema.projects.c.entity_id)
+    .join(schema.principals, schema.principals.c.id == schema.runs.c.principal_id)
+    .join(schema.point_sets, schema.point_sets.c.id == schema.runs.c.points_id)
+    .outerjoin(
+        schema.hosts,
+        and_(
+            schema.hosts.c.entity_id == schema.projects.c.entity_id,
+            schema.hosts.c.machine == schema.runs.c.machine,
+        ),
+    )
+)

@@ -269,19 +269,6 @@ run_grants = Table(
     Column("created", BigInteger, nullable=False),
 )
 
-#: Files a project holds, by content. The bytes are in the blob store, once for all projects; only a
-#: row here lets a project's readers see them.
-blobs = Table(
-    "blobs",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("project_id", Id, ForeignKey("projects.id"), nullable=False),
-    Column("sha256", LargeBinary(32), nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("created", BigInteger, nullable=False),
-    UniqueConstraint("project_id", "sha256"),
-)
-
 # --- points (docs/storage.md) ------------------------------------------------------------------------
 
 #: The points of one run or host. records = the cursor: METRICS records so far, in arrival order.

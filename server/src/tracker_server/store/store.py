@@ -1,36 +1,137 @@
 """Store: everything the server keeps, behind one object. open_store() is the way to get one.
 
-All methods are synchronous and may be called from any thread. One thread at a time writes;
-readers use connections of their own and never wait for it.
+All methods are synchronous and may be called from any thread. One thread at a time writes; readers use
+connections of their own and never wait for it. SQL stays inside this package.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, insert, make_url, select
 
-# class Store:
-#     url: str
-#     epoch: str                       random hex, made with the database
-#     runs: RunStore                   store/runs.py
-#         .list(entity_id, *, project=None, state=None, q=None, sort="-created", limit=50, cursor=None) -> RunPage
-#         .projects(entity_id) -> list[Project]
-#         .find(entity_id, run, project=None) -> Run            raises NotFound
-#         .get(entity_id, project, run) -> Run                  raises NotFound
-#         .detail(run: Run) -> RunDetail
-#         .stream_ids(run: Run) -> list[str]                    hex, by ordinal
-#         .values(run: Run, *, name=None, limit=1000) -> list[Value]
-#         .grant(run: Run, principal_id, uid, granted_by, now)
-#     points: PointStore               store/points.py; use run.points_id / host.points_id
-#     console: ConsoleStore            .read(run_id, after=0, limit=1000) -> ConsolePage
-#     hosts: HostStore                 .list(entity_id), .get(entity_id, machine), .metrics(host),
-#                                      .series(host, names, start=, end=, buckets=), .touch(...)
-#     blobs: BlobDirectory             .has(project_id, sha256), .put(project_id, sha256, chunks)
-#     offsets(principal, [(uid, stream id)]) -> list[Offset]
-#     write() / read()                 context managers yielding a Connection (store/ only)
-#     fold_due() -> int                one round of background folding; call it off the request path
-#     close()
-#
-# def open_store(url: str, blobs: Path | None = None) -> Store    creates and migrates; SchemaTooNew, StoreUnavailable, StoreDamaged
+from ..principal import Principal
+from . import migrations, schema
+from .blobs import BlobDirectory
+from .chunk_points import ChunkPointStore
+from .console import ConsoleStore
+from .engine import BUSY_TIMEOUT_S, Database
+from .errors import StoreUnavailable
+from .folding import Folder, FoldReport
+from .hosts import HostStore
+from .runs import RunStore
+from .streams import StreamRows
+from .tail_debt import TailDebt
 
-__all__ = ["Connection", "Engine", "Iterator", "contextmanager"]
+
+@dataclass(frozen=True)
+class Offset:
+    """Where a stream is to go on. crc and last describe the last committed line, None right after a gap."""
+
+    uid: int
+    stream: bytes
+    next: int
+    crc: int | None
+    last: int | None
+
+
+class Store:
+    """The stores of one database and one blob directory.
+
+    runs, points, console, hosts and blobs answer queries; write() and `stream_rows` are for commit().
+    """
+
+    def __init__(self, database: Database, blobs: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.database = database
+        self._clock = clock
+        self._debt = TailDebt()
+        self.runs = RunStore(database)
+        self.points = ChunkPointStore(database, self._debt)
+        self.console = ConsoleStore(database)
+        self.hosts = HostStore(database, self.points)
+        self.blobs = BlobDirectory(blobs)
+        self.stream_rows = StreamRows(self.points, self.console)
+        self._folder = Folder(database, self._debt)
+        self._folder.learn_debt(clock())
+        self.console.learn_debt()
+
+    @property
+    def epoch(self) -> str:
+        """Return the random name of this database; another one after a restore."""
+        query = select(schema.meta.c.value).where(schema.meta.c.name == "epoch")
+        with self.database.read() as connection:
+            return str(connection.execute(query).scalar_one())
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """Return the writer's transaction: committed at the end of the block, undone by an exception."""
+        return self.database.write()
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """Return a reader's connection, which sees one committed state."""
+        return self.database.read()
+
+    def offsets(self, principal: Principal, streams: Sequence[tuple[int, bytes]]) -> list[Offset]:
+        """Return the position of each (uid, stream id) of the principal's entity; 0 for unknown ones."""
+        found: dict[tuple[int, bytes], Offset] = {}
+        table = schema.streams.c
+        with self.database.read() as connection:
+            for at in range(0, len(streams), 500):
+                ids = [stream for _, stream in streams[at : at + 500]]
+                query = select(table.uid, table.stream, table.next, table.crc, table.last)
+                for row in connection.execute(
+                    query.where(table.entity_id == principal.entity_id, table.stream.in_(ids))
+                ):
+                    found[row.uid, row.stream] = Offset(*row)
+        return [found.get(key) or Offset(*key, 0, None, None) for key in streams]
+
+    def fold_due(self) -> FoldReport:
+        """Do a round of background work. Call it every second or so, in one thread."""
+        report = self._folder.fold_due(self._clock())
+        report.merged += self.console.merge_due()
+        return report
+
+    def fold_all(self, points_id: int) -> FoldReport:
+        """Fold a set whatever its size (tests and maintenance)."""
+        report = FoldReport()
+        self._folder.fold(points_id, report, self._clock(), everything=True)
+        return report
+
+    def close(self) -> None:
+        """Close the database. Safe to call twice."""
+        self.database.close()
+
+
+def open_store(
+    url: str,
+    blobs: Path,
+    *,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> Store:
+    """Open the database at url (sqlite:////path/tracker.db), making or migrating it where needed.
+
+    Raise SchemaTooNew, StoreUnavailable (locked, unreadable) or StoreDamaged (not a database, torn).
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        directory = Path(parsed.database).parent
+        if not directory.is_dir():
+            raise StoreUnavailable("the directory %s of the database does not exist" % directory)
+    database = Database(url, busy_timeout_s)
+    try:
+        with database.write() as transaction:
+            migrations.upgrade(transaction)
+            _ensure_epoch(transaction)
+        return Store(database, blobs, clock)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _ensure_epoch(transaction: Connection) -> None:
+    query = select(schema.meta.c.value).where(schema.meta.c.name == "epoch")
+    if transaction.execute(query).scalar_one_or_none() is None:
+        transaction.execute(insert(schema.meta).values(name="epoch", value=os.urandom(16).hex()))

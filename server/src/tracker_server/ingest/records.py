@@ -1,0 +1,269 @@
+"""From whole lines to what they say: columns of points, console lines, patches, and what is kept raw.
+
+Decides nothing about runs and touches no database. METRICS come by the hundred thousand, so they
+have a fast way that hands over to the exact one (protocol.bodies) at anything unusual.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+from tracker.protocol import bodies, kinds
+from tracker.protocol.codec import Line, line_bytes
+from tracker.protocol.errors import BodyError
+
+from ..store.hosts import PART_SEPARATOR
+from ..store.points import PointBatch
+from ..store.text import clean_text, json_value
+
+#: A metric's name; an index entry of any database has room for that many characters.
+NAME_MAX = 512
+#: SAMPLE windows become points of five metrics: the last value under the plain name, and these.
+WINDOW_PARTS = ("mean", "min", "max", "count")
+
+
+_NUMBERS = frozenset((int, float, bool))
+_RUN_KINDS = frozenset((kinds.METRICS, kinds.VALUE, kinds.CONSOLE, kinds.CONFIG, kinds.SUMMARY, kinds.RUN))
+_HOST_KINDS = frozenset((kinds.SAMPLE, kinds.HOST, kinds.OBSERVED))
+
+
+class UnusualError(Exception):
+    """The fast way met something it leaves to the exact one."""
+
+
+@dataclass
+class Problem:
+    """How often something was wrong, and where first."""
+
+    count: int
+    offset: int
+
+
+@dataclass
+class Records:
+    """What the lines of one batch say, in their order."""
+
+    points: PointBatch | None = None
+    step_max: int | None = None
+    console: list[tuple[int, str, str]] = field(default_factory=list)
+    patches: list[tuple[int, dict[str, Any], list[str]]] = field(default_factory=list)
+    runs: list[bodies.Run] = field(default_factory=list)
+    exit: bodies.Exit | None = None
+    inventory: dict[str, Any] | None = None
+    observed: list[tuple[int, bodies.Observed]] = field(default_factory=list)
+    lost: list[tuple[int, bodies.Lost]] = field(default_factory=list)
+    raw: list[tuple[int, int, bytes]] = field(default_factory=list)
+    problems: dict[str, Problem] = field(default_factory=dict)
+
+    def keep_raw(self, offset: int, kind: int, body: bytes, problem: str | None = None) -> None:
+        """Keep a record as it came, and count what is wrong with it."""
+        self.raw.append((offset, kind, body))
+        if problem is not None:
+            self.count(problem, offset)
+
+    def count(self, problem: str, offset: int) -> None:
+        """Count a problem."""
+        seen = self.problems.setdefault(clean_text(problem)[:256], Problem(0, offset))
+        seen.count += 1
+
+
+def decode_records(
+    lines: Sequence[Line], at: int, *, step_max: int | None, about_host: bool, newer: bool
+) -> Records:
+    """Return what lines say; the first one lies at offset `at` of its stream.
+
+    step_max is the greatest step of the stream so far. about_host: the stream is about the machine and
+    belongs to no run. newer: written in a later format version, so that only RUN is looked into.
+    """
+    records = Records(step_max=step_max)
+    columns = _Columns()
+    decoders = _DECODERS
+    for kind, _, body in lines:
+        offset = at
+        at += 9 + len(body) if kind < 128 and len(body) < 256 else line_bytes(kind, len(body))
+        if kind == kinds.METRICS and not about_host and not newer:
+            try:
+                columns.add(offset, body, records)
+            except UnusualError:
+                try:
+                    columns.add_exactly(offset, bodies.decode_metrics(body), records)
+                except BodyError as error:
+                    records.keep_raw(offset, kind, body, "METRICS: %s" % error)
+            continue
+        name = kinds.NAMES.get(kind)
+        if newer and kind != kinds.RUN:
+            records.keep_raw(offset, kind, body, "written in a newer version of the format")
+        elif name is None:
+            records.keep_raw(offset, kind, body, "unknown kind %d" % kind)
+        elif kind in (_RUN_KINDS if about_host else _HOST_KINDS):
+            where = "a host" if about_host else "a run"
+            records.keep_raw(offset, kind, body, "%s in a stream of %s" % (name, where))
+        else:
+            try:
+                decoders[kind](offset, kind, body, records, columns)
+            except (BodyError, ValueError) as error:
+                records.keep_raw(offset, kind, body, "%s: %s" % (name, error))
+    records.points = columns.batch()
+    return records
+
+
+class _Columns:
+    """Points as they are read: records in order, and flat values with a column number per record's shape."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, int] = {}
+        self.shapes: dict[tuple[str, ...], npt.NDArray[np.uint32]] = {}
+        self.steps: list[int] = []
+        self.times: list[int] = []
+        self.offsets: list[int] = []
+        self.columns: list[npt.NDArray[np.uint32]] = []
+        self.values: list[float] = []
+
+    def add(self, offset: int, body: bytes, records: Records) -> None:
+        """Add one METRICS record. Raise UnusualError, having added nothing, when it is not plain."""
+        try:
+            time, step, values = msgpack.unpackb(body)
+            numbers = values.values()
+            shape = self.shapes.get(tuple(values))
+        except (ValueError, TypeError, AttributeError, msgpack.UnpackException, RecursionError) as error:
+            raise UnusualError from error
+        if shape is None or type(time) is not int or not _NUMBERS.issuperset(map(type, numbers)):
+            raise UnusualError
+        greatest = records.step_max
+        if step is None:
+            step = 0 if greatest is None else greatest + 1
+        elif type(step) is not int:
+            raise UnusualError
+        if not (-0x8000000000000000 <= step < 0x8000000000000000 > time >= -0x8000000000000000):
+            raise UnusualError
+        if greatest is None or step > greatest:
+            records.step_max = step
+        self.steps.append(step)
+        self.times.append(time)
+        self.offsets.append(offset)
+        self.columns.append(shape)
+        self.values.extend(numbers)
+
+    def add_exactly(self, offset: int, metrics: bodies.Metrics, records: Records) -> None:
+        """Add one decoded METRICS record. Raise BodyError when it cannot be kept as points."""
+        shape = self._shape(tuple(metrics.values))
+        greatest = records.step_max
+        step = metrics.step
+        if step is None:
+            step = 0 if greatest is None else greatest + 1
+            if step > kinds.INT_MAX:
+                raise BodyError("there is no step after the greatest")
+        records.step_max = step if greatest is None else max(step, greatest)
+        self.steps.append(step)
+        self.times.append(metrics.time)
+        self.offsets.append(offset)
+        self.columns.append(shape)
+        self.values.extend(metrics.values.values())
+
+    def _shape(self, names: tuple[str, ...]) -> npt.NDArray[np.uint32]:
+        shape = self.shapes.get(names)
+        if shape is None:
+            cleaned = [clean_text(name) for name in names]
+            if any(len(name) > NAME_MAX for name in cleaned):
+                raise BodyError("a name is longer than %d characters" % NAME_MAX)
+            if len(set(cleaned)) != len(cleaned):
+                raise BodyError("two names are the same once invalid characters are replaced")
+            numbers = [self.names.setdefault(name, len(self.names)) for name in cleaned]
+            shape = self.shapes[names] = np.array(numbers, np.uint32)
+        return shape
+
+    def add_sample(self, offset: int, sample: bodies.Sample) -> None:
+        """Add one window of host metrics: the step is its time."""
+        names: list[str] = []
+        values: list[float] = []
+        for name, (mean, least, most, last, count) in sample.values.items():
+            name = name.replace(PART_SEPARATOR, " ")
+            names += [name, *(name + PART_SEPARATOR + part for part in WINDOW_PARTS)]
+            values += [last, mean, least, most, count]
+        self.columns.append(self._shape(tuple(names)))
+        self.values.extend(values)
+        self.steps.append(sample.time)
+        self.times.append(sample.time)
+        self.offsets.append(offset)
+
+    def batch(self) -> PointBatch | None:
+        if not self.steps:
+            return None
+        sizes = [len(shape) for shape in self.columns]
+        return PointBatch(
+            names=list(self.names),
+            ordinal=0,
+            step=np.array(self.steps, np.int64),
+            time=np.array(self.times, np.int64),
+            offset=np.array(self.offsets, np.int64),
+            column=np.concatenate(self.columns),
+            record=np.repeat(np.arange(len(sizes), dtype=np.uint32), sizes),
+            value=np.array(self.values, np.float64),
+        )
+
+
+def _console(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
+    time, stream, lines = bodies.decode_console(body)
+    records.console.extend((time, stream, clean_text(line)) for line in lines)
+
+
+def _patch(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
+    patch = bodies.decode_patch(body)
+    values = json_value(patch.set)
+    records.patches.append((kind, values, [clean_text(name) for name in patch.removed]))
+
+
+def _run(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
+    run = bodies.decode_run(body)
+    records.runs.append(bodies.Run(run.time, json_value(run.fields)))
+
+
+def _exit(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
+    records.exit = bodies.decode_exit(body)
+
+
+def _sample(offset: int, kind: int, body: bytes, records: Records, columns: _Columns) -> None:
+    columns.add_sample(offset, bodies.decode_sample(body))
+
+
+def _host(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
+    records.inventory = json_value(bodies.decode_host(body).inventory)
+
+
+def _observed(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
+    seen = bodies.decode_observed(body)
+    records.observed.append((offset, seen._replace(facts=json_value(seen.facts))))
+
+
+def _lost(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
+    records.lost.append((offset, bodies.decode_lost(body)))
+
+
+def _keep(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
+    _CHECKS[kind](body)
+    records.keep_raw(offset, kind, body)
+
+
+_CHECKS: dict[int, Callable[[bytes], object]] = {
+    kinds.VALUE: bodies.decode_value,
+    kinds.FILE: bodies.decode_file,
+    kinds.ALERT: bodies.decode_alert,
+}
+_DECODERS: dict[int, Callable[[int, int, bytes, Records, _Columns], None]] = {
+    kinds.VALUE: _keep,
+    kinds.CONSOLE: _console,
+    kinds.CONFIG: _patch,
+    kinds.SUMMARY: _patch,
+    kinds.RUN: _run,
+    kinds.FILE: _keep,
+    kinds.ALERT: _keep,
+    kinds.EXIT: _exit,
+    kinds.SAMPLE: _sample,
+    kinds.HOST: _host,
+    kinds.OBSERVED: _observed,
+    kinds.LOST: _lost,
+}
