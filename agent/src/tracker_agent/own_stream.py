@@ -67,6 +67,8 @@ class OwnStreams:
         self._clock = clock
         self._segment_bytes = segment_bytes
         self._open: dict[str, OwnStream] = {}
+        #: Ids of the streams that this process is writing. Replaced whole: other threads read it.
+        self.live: frozenset[bytes] = frozenset()
 
     def stream(self, credential: str = DEFAULT) -> OwnStream:
         """Return the stream of a credential, creating it when needed. Raise OSError."""
@@ -74,20 +76,19 @@ class OwnStreams:
         if own is None:
             directory = os.path.join(self.directory, credential)
             os.makedirs(directory, mode=0o700, exist_ok=True)
-            writer = StreamWriter(directory, self._header(), self._segment_bytes)
+            header = self._header()
+            # Known as ours before its lock file is there: whoever asked for the lock would drop it.
+            self.live |= {header.stream}
+            writer = StreamWriter(directory, header, self._segment_bytes)
             own = self._open[credential] = OwnStream(writer)
         return own
-
-    @property
-    def live(self) -> frozenset[bytes]:
-        """Ids of the streams that this process is writing."""
-        return frozenset(own.stream for own in self._open.values())
 
     def close(self) -> None:
         """Close all streams."""
         for own in self._open.values():
             own.close()
         self._open.clear()
+        self.live = frozenset()
 
     def _header(self) -> Header:
         return Header(

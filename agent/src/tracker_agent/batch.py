@@ -1,0 +1,126 @@
+"""One request to POST /api/v1/ingest: what it holds, its bytes, and how it is cut in two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgpack
+import zstandard
+
+from tracker.protocol.codec import declared_end
+
+from .tailer import Data, Missing, Piece
+
+if TYPE_CHECKING:
+    from .streams import Stream
+
+#: The fastest of zstd's ordinary levels; a request is mostly the same names again and again.
+ZSTD_LEVEL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a stream in a request."""
+
+    stream: Stream
+    piece: Piece
+
+    @property
+    def offset(self) -> int:
+        """Where it starts."""
+        return self.piece.offset
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes up in the request, about."""
+        return len(self.piece.data) if isinstance(self.piece, Data) else 64
+
+
+def encode(parts: Sequence[Part], version: str, machine: str, host: str, time_ns: int) -> bytes:
+    """Return the compressed body of a request."""
+    packer = msgpack.Packer()
+    chunks = [
+        packer.pack_map_header(5),
+        packer.pack("agent") + packer.pack(version),
+        packer.pack("machine") + packer.pack(machine),
+        packer.pack("host") + packer.pack(host),
+        packer.pack("time") + packer.pack(time_ns),
+        packer.pack("entries") + packer.pack_array_header(len(parts)),
+    ]
+    for part in parts:
+        piece = part.piece
+        stream = part.stream
+        body = piece.data if isinstance(piece, Data) else {"gap": piece.size, "reason": piece.reason}
+        owner = {"uid": stream.uid, "user": stream.user}
+        chunks.append(packer.pack([stream.id, piece.offset, body, owner]))
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(b"".join(chunks))
+
+
+def line_ends(data: bytes) -> list[int]:
+    """Return where each line of some whole lines ends."""
+    ends = []
+    position = 0
+    while position < len(data):
+        # A line says its own length, which stands in its first 14 bytes.
+        position += _length(data, position)
+        ends.append(position)
+    return ends
+
+
+def _length(data: bytes, position: int) -> int:
+    head = data[position : position + 16]
+    size = declared_end(head)
+    return size if size > 0 else len(data) - position
+
+
+def halve(parts: Sequence[Part]) -> tuple[list[Part], list[Part]] | None:
+    """Return the two halves of a request, or None when it is one line or one gap."""
+    if len(parts) > 1:
+        middle = len(parts) // 2
+        return list(parts[:middle]), list(parts[middle:])
+    piece = parts[0].piece
+    if isinstance(piece, Missing):
+        return None
+    ends = line_ends(piece.data)
+    if len(ends) < 2:
+        return None
+    cut = ends[len(ends) // 2 - 1]
+    first = Data(piece.offset, piece.data[:cut])
+    second = Data(piece.offset + cut, piece.data[cut:])
+    return [Part(parts[0].stream, first)], [Part(parts[0].stream, second)]
+
+
+def line_at(piece: Data, offset: int) -> tuple[int, int]:
+    """Return (offset, size) of the line of a piece that a position lies in."""
+    start = 0
+    for end in line_ends(piece.data):
+        if piece.offset + end > offset:
+            return piece.offset + start, end - start
+        start = end
+    return piece.offset + start, 0
+
+
+def set_aside(pieces: Sequence[Piece], refused: dict[int, tuple[int, str]]) -> list[Piece]:
+    """Replace the lines that a server refused by gaps. refused: offset → size and reason."""
+    if not refused:
+        return list(pieces)
+    result: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, Missing):
+            result.append(piece)
+            continue
+        start = piece.offset
+        for offset in sorted(o for o in refused if piece.offset <= o < piece.end):
+            size, reason = refused[offset]
+            if offset > start:
+                result.append(Data(start, piece.data[start - piece.offset : offset - piece.offset]))
+            result.append(Missing(offset, size, reason))
+            start = offset + size
+        if start < piece.end:
+            result.append(Data(start, piece.data[start - piece.offset :]))
+    return result
+
+
+__all__ = ["Part", "encode", "halve", "line_at", "line_ends", "set_aside"]

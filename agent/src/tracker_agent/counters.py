@@ -1,0 +1,52 @@
+"""Counts what the pipeline did and, with reasons, what it could not ship. Read by status and the metrics endpoint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Reasons come from servers too, so their number has a bound; further ones are counted together.
+REASONS_MAX = 200
+OTHER = "other reasons"
+
+
+@dataclass(slots=True)
+class Loss:
+    """What one reason has cost so far."""
+
+    gaps: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counts since the agent started."""
+
+    requests: int = 0
+    bytes_shipped: int = 0  #: acknowledged bytes of record streams, gaps not included
+    bytes_sent: int = 0  #: compressed bytes of requests
+    failures: Counter[str] = field(
+        default_factory=Counter
+    )  #: answers and errors that were no success, by kind
+    losses: dict[str, Loss] = field(default_factory=dict)
+
+    def add_loss(self, reason: str, size: int) -> None:
+        """Count a gap that the server acknowledged."""
+        if reason not in self.losses and len(self.losses) >= REASONS_MAX:
+            reason = OTHER
+        loss = self.losses.setdefault(reason, Loss())
+        loss.gaps += 1
+        loss.bytes += size
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "requests": self.requests,
+            "bytes_shipped": self.bytes_shipped,
+            "bytes_sent": self.bytes_sent,
+            "failures": dict(self.failures),
+            "losses": {
+                reason: {"gaps": loss.gaps, "bytes": loss.bytes} for reason, loss in self.losses.items()
+            },
+        }

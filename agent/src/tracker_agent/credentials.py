@@ -1,0 +1,75 @@
+"""Whose key ships whose streams: the owner's own key where he left one for this server, else the operator's."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+
+from tracker.protocol.layout import CREDENTIALS_FILE
+
+from .opening import Opener, Refused
+from .own_stream import DEFAULT
+
+_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A key for the one server, and the name of the agent's own stream that travels with it."""
+
+    name: str
+    key: str | None = field(repr=False)
+
+
+class Credentials:
+    """Decides which credential ships a uid's streams. Users' keys are told as they are read."""
+
+    def __init__(self, key: str | None) -> None:
+        self._default = Credential(DEFAULT, key)
+        self._own: dict[int, str] = {}
+
+    def of(self, uid: int) -> Credential:
+        """Return the credential for streams of that uid."""
+        key = self._own.get(uid)
+        if key is None or key == self._default.key:
+            return self._default
+        return Credential(f"uid-{uid}", key)
+
+    def named(self, name: str) -> Credential:
+        """Return the credential that one of the agent's own stream directories belongs to."""
+        uid = name.removeprefix("uid-")
+        return self.of(int(uid)) if name != uid and uid.isdecimal() else self._default
+
+    def set(self, uid: int, key: str | None) -> bool:
+        """Take note of a user's key. Return whether it changed."""
+        if self._own.get(uid) == key:
+            return False
+        if key is None:
+            del self._own[uid]
+        else:
+            self._own[uid] = key
+        return True
+
+
+def read_user_key(opener: Opener, root: str, user: str, uid: int, server_url: str) -> str | None:
+    """Return the key for a server that a user keeps in <root>/<user>/credentials, or None. Raise Refused, OSError."""
+    try:
+        with opener.user_directory(root, user, uid) as directory:
+            fd = opener.open_regular(directory, CREDENTIALS_FILE, uid)
+    except FileNotFoundError:
+        return None
+    try:
+        content = os.read(fd, _BYTES_MAX)
+    finally:
+        os.close(fd)
+    try:
+        keys = json.loads(content)
+    except ValueError as error:
+        raise Refused("the credentials are not JSON: expected {server URL: key}") from error
+    if not isinstance(keys, dict):
+        raise Refused("the credentials are no JSON object: expected {server URL: key}")
+    for url, key in keys.items():
+        if url.rstrip("/") == server_url.rstrip("/") and isinstance(key, str) and key.isascii():
+            return key.strip() or None
+    return None

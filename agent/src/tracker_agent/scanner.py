@@ -1,0 +1,412 @@
+"""The authority on what is in a spool: users, runs, streams, and which of them changed.
+
+Nothing depends on events. What is quiet is looked at less and less often, by the time stamps of directories
+first; a hint (watcher.py) only makes a directory due at once. All methods run in the spool's thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import pwd
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from tracker.protocol.header import Header
+from tracker.protocol.layout import CREDENTIALS_FILE, live_name, parse_segment_name, parse_user_directory
+
+from .credentials import read_user_key
+from .liveness import read_lock_holder
+from .opening import Opener, Place, Refused
+from .tailer import Diverged, OpenFiles, Tail
+
+#: Directories looked at in one call, so that reading gets its turn between calls.
+DIRECTORIES_PER_SCAN = 200
+#: Looks per second at quiet directories, however many there are: bounds what they cost.
+QUIET_CHECKS_PER_S = 250.0
+#: Two changes within this time may leave the same time stamp.
+SETTLED_NS = 2_000_000_000
+#: A directory whose time stamp stays the same is listed anew this often: its clock may be another machine's.
+RELIST_S = 60.0
+FOREIGN_MAX = 1000
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A stream found in a run directory. The scanner's thread owns it, but for the two flags."""
+
+    place: Place
+    user: str
+    stream: bytes
+    tail: Tail
+    header: Header | None = None
+    holder: int | None = None  #: pid of the writer when last asked; 0: one we cannot see
+    announced: bool = False
+    size: int = -1
+    inode: int = -1
+    # Set by the pipeline:
+    finished: bool = False  #: shipped to its end: no need to look at its files
+    ask_lock: bool = True  #: nothing else tells when its writer dies
+
+
+@dataclass(slots=True)
+class Findings:
+    """What changed since the last call."""
+
+    found: list[Entry] = field(default_factory=list)
+    grown: list[Entry] = field(default_factory=list)
+    gone: list[Entry] = field(default_factory=list)
+    writers: list[Entry] = field(default_factory=list)  #: `holder` changed
+    keys: list[tuple[int, str | None]] = field(default_factory=list)
+    more: bool = False  #: there was more to look at than one call does
+    next_due: float = 0.0
+
+
+@dataclass(eq=False, slots=True)
+class _Directory:
+    place: Place
+    user: str
+    stamp: tuple[int, int] = (0, 0)  # mtime and inode when last listed
+    settled: bool = False
+    relist_at: float = 0.0
+    active_at: float = 0.0
+    entries: dict[bytes, Entry] = field(default_factory=dict)
+    foreign: dict[str, str] = field(default_factory=dict)
+    gone: bool = False
+    due: float = 0.0
+
+
+@dataclass(eq=False, slots=True)
+class _User:
+    name: str
+    uid: int
+    user: str
+    stamp: tuple[int, int] = (0, 0)
+    settled: bool = False
+    relist_at: float = 0.0
+    credentials: tuple[int, int, int] | None = None
+    directories: dict[str, _Directory] = field(default_factory=dict)
+
+
+class Scanner:
+    """Scans one root. own_uid set: the root is the agent's own, its run directories lie directly in it."""
+
+    def __init__(
+        self,
+        root: str,
+        opener: Opener,
+        files: OpenFiles,
+        interval_s: float,
+        wall_ns: Callable[[], int],
+        server_url: str = "",
+        own_uid: int | None = None,
+        own_live: Callable[[], Collection[bytes]] = frozenset,
+    ) -> None:
+        self.root = root
+        self.problem: str | None = None  #: why the root cannot be scanned
+        self.foreign: dict[
+            str, str
+        ] = {}  #: path → why it is left alone; replaced whole, read by other threads
+        self.directories = 0
+        self._opener = opener
+        self._files = files
+        self._interval_s = interval_s
+        self._wall_ns = wall_ns
+        self._server_url = server_url
+        self._own_live = own_live
+        self._own_uid = own_uid
+        self._users: dict[str, _User] = {}
+        self._user_foreign: dict[str, str] = {}
+        self._root_stamp = (0, 0)
+        self._root_settled = False
+        self._root_relist_at = 0.0
+        self._by_path: dict[str, _Directory] = {}
+        self._heap: list[tuple[float, int, _Directory]] = []
+        self._sequence = 0
+        self._foreign_changed = False
+        if own_uid is not None:
+            self._users[""] = _User("", own_uid, _user_name(own_uid))
+
+    def scan(self, now: float, hints: Iterable[str] = ()) -> Findings:
+        """Look at whatever is due. Raises nothing: problems are findings of their own."""
+        findings = Findings()
+        if self._own_uid is None:
+            self._scan_root(now, findings)
+        for user in list(self._users.values()):
+            self._scan_user(user, now, findings)
+        for path in hints:
+            directory = self._by_path.get(path)
+            if directory is not None:
+                self._schedule(directory, now)
+        self._scan_due(now, findings)
+        if self._foreign_changed:
+            self._publish_foreign()
+        return findings
+
+    def look(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Ask for the writers of some streams at once; return the entries, their `holder` up to date."""
+        asked = list(entries)
+        for entry in asked:
+            self._ask(entry)
+        return asked
+
+    def _scan_root(self, now: float, findings: Findings) -> None:
+        try:
+            status = os.stat(self.root)
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if stamp == self._root_stamp and self._root_settled and now < self._root_relist_at:
+                return
+            names = set(os.listdir(self.root))
+        except FileNotFoundError:
+            self.problem, names, stamp, status = None, set(), (0, 0), None
+        except OSError as error:
+            self.problem = f"cannot be scanned: {error}"
+            return
+        else:
+            self.problem = None
+        self._root_stamp = stamp
+        self._root_settled = status is not None and self._wall_ns() - status.st_mtime_ns > SETTLED_NS
+        self._root_relist_at = now + RELIST_S
+        for gone in set(self._users) - names:
+            for directory in self._users.pop(gone).directories.values():
+                self._remove(directory, findings)
+        for name in names - set(self._users):
+            uid = parse_user_directory(name)
+            if uid is None:
+                continue
+            path = os.path.join(self.root, name)
+            try:
+                with self._opener.user_directory(self.root, name, uid):
+                    self._users[name] = _User(name, uid, _user_name(uid))
+                reason = None
+            except Refused as error:
+                reason = str(error)
+            except OSError as error:
+                reason = f"cannot be opened: {error.strerror}"
+            self._note(self._user_foreign, path, reason)
+        for path in set(self._user_foreign) - {os.path.join(self.root, name) for name in names}:
+            self._note(self._user_foreign, path, None)
+
+    def _scan_user(self, user: _User, now: float, findings: Findings) -> None:
+        path = os.path.join(self.root, user.name) if user.name else self.root
+        try:
+            status = os.stat(path, follow_symlinks=False)
+            if user.name:
+                self._scan_credentials(user, path, findings)
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if stamp == user.stamp and user.settled and now < user.relist_at:
+                return
+            with self._opener.user_directory(self.root, user.name, user.uid) as fd:
+                with os.scandir(fd) as listing:
+                    names = {item.name for item in listing if item.is_dir(follow_symlinks=False)}
+        except FileNotFoundError:
+            names, stamp, status = set(), (0, 0), None
+        except (OSError, Refused) as error:
+            self._note(self._user_foreign, path, f"cannot be scanned: {error}")
+            return
+        user.stamp = stamp
+        user.settled = status is not None and self._wall_ns() - status.st_mtime_ns > SETTLED_NS
+        user.relist_at = now + RELIST_S
+        for gone in set(user.directories) - names:
+            self._remove(user.directories.pop(gone), findings)
+        for name in names - set(user.directories):
+            place = Place(self.root, user.name, name, user.uid)
+            directory = user.directories[name] = _Directory(place, user.user, active_at=now)
+            self._by_path[place.path] = directory
+            self._schedule(directory, now)
+            self.directories += 1
+
+    def _scan_credentials(self, user: _User, path: str, findings: Findings) -> None:
+        file = os.path.join(path, CREDENTIALS_FILE)
+        try:
+            status = os.stat(file, follow_symlinks=False)
+            stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+        except OSError:
+            stamp = None
+        if stamp == user.credentials:
+            return
+        reason = None
+        try:
+            key = read_user_key(self._opener, self.root, user.name, user.uid, self._server_url)
+        except Refused as error:
+            key, reason = None, str(error)
+        except OSError as error:
+            key, reason = None, f"cannot be read: {error.strerror}"
+        self._note(self._user_foreign, file, reason)
+        user.credentials = stamp
+        findings.keys.append((user.uid, key))
+
+    def _scan_due(self, now: float, findings: Findings) -> None:
+        quiet = max(len(self._by_path) / QUIET_CHECKS_PER_S, 4 * self._interval_s)
+        for _ in range(DIRECTORIES_PER_SCAN):
+            if not self._heap or self._heap[0][0] > now:
+                break
+            due, _, directory = heapq.heappop(self._heap)
+            if directory.gone or due != directory.due:
+                continue
+            self._scan_directory(directory, now, findings)
+            unfinished = any(not entry.finished for entry in directory.entries.values())
+            active = now - directory.active_at < 10.0
+            pause = self._interval_s if active else quiet if unfinished else max(quiet, 10.0)
+            self._schedule(directory, now + pause)
+        while self._heap and (self._heap[0][2].gone or self._heap[0][0] != self._heap[0][2].due):
+            heapq.heappop(self._heap)
+        findings.more = bool(self._heap) and self._heap[0][0] <= now
+        findings.next_due = self._heap[0][0] if self._heap else now + self._interval_s
+
+    def _schedule(self, directory: _Directory, due: float) -> None:
+        directory.due = due
+        self._sequence += 1
+        heapq.heappush(self._heap, (due, self._sequence, directory))
+
+    def _scan_directory(self, directory: _Directory, now: float, findings: Findings) -> None:
+        place = directory.place
+        try:
+            status = os.stat(place.path, follow_symlinks=False)
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if stamp != directory.stamp or not directory.settled or now >= directory.relist_at:
+                self._list(directory, now, findings)
+            self._note(directory.foreign, place.path, None)
+        except FileNotFoundError:
+            pass  # its parent's listing will say so
+        except Refused as error:
+            self._note(directory.foreign, place.path, str(error))
+        except OSError as error:
+            self._note(directory.foreign, place.path, f"cannot be listed: {error.strerror}")
+        for entry in directory.entries.values():
+            if not entry.finished:
+                self._scan_entry(directory, entry, now, findings)
+
+    def _list(self, directory: _Directory, now: float, findings: Findings) -> None:
+        status, names = self._opener.list_directory(directory.place)
+        directory.stamp = (status.st_mtime_ns, status.st_ino)
+        directory.settled = self._wall_ns() - status.st_mtime_ns > SETTLED_NS
+        directory.relist_at = now + RELIST_S
+        segments: dict[bytes, set[int]] = {}
+        odd = set()
+        for name in names:
+            parsed = parse_segment_name(name)
+            if parsed is not None:
+                segments.setdefault(parsed[0], set()).add(parsed[1])
+            elif name.endswith(".mpl"):
+                odd.add(os.path.join(directory.place.path, name))
+        for path in odd:
+            self._note(directory.foreign, path, "not named like a segment")
+        for stream in set(directory.entries) - set(segments):
+            findings.gone.append(directory.entries.pop(stream))
+        for stream, numbers in segments.items():
+            entry = directory.entries.get(stream)
+            if entry is None:
+                tail = Tail(directory.place, stream, self._files)
+                entry = directory.entries[stream] = Entry(directory.place, directory.user, stream, tail)
+                directory.active_at = now
+            elif numbers != set(entry.tail.numbers):
+                entry.size = -1
+                if numbers - set(entry.tail.numbers):
+                    entry.finished = False
+            entry.tail.set_segments(numbers)
+        for path in set(directory.foreign) - odd:
+            self._note(directory.foreign, path, None)
+
+    def _scan_entry(self, directory: _Directory, entry: Entry, now: float, findings: Findings) -> None:
+        name = entry.tail.newest
+        if name is None:
+            return
+        path = os.path.join(entry.place.path, name)
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except OSError:
+            return
+        # The writer is asked about before the file is read: see next_piece.
+        if entry.ask_lock and not entry.finished:
+            holder = entry.holder
+            self._ask(entry)
+            if entry.holder != holder and entry.announced:
+                findings.writers.append(entry)
+        if (status.st_size, status.st_ino) == (entry.size, entry.inode):
+            return
+        if entry.inode not in (-1, status.st_ino):
+            entry.tail.reopen()
+        entry.size, entry.inode = status.st_size, status.st_ino
+        directory.active_at = now
+        if entry.announced:
+            findings.grown.append(entry)
+        else:
+            self._announce(directory, entry, path, findings)
+
+    def _announce(self, directory: _Directory, entry: Entry, path: str, findings: Findings) -> None:
+        """Report a stream as soon as it has a HEADER."""
+        reason = None
+        try:
+            entry.header = entry.tail.header()
+        except (Refused, Diverged) as error:
+            reason = str(error)
+        except OSError as error:
+            reason = f"cannot be opened: {error.strerror}"
+        if entry.header is not None:
+            entry.announced = True
+            findings.found.append(entry)
+        else:
+            entry.size = -1  # look again
+            if reason is None and entry.size != 0 and entry.holder is None:
+                reason = "not a record stream: it has no valid HEADER"
+        self._note(directory.foreign, path, reason)
+
+    def _ask(self, entry: Entry) -> None:
+        if entry.stream in self._own_live():
+            entry.holder = os.getpid()
+            return
+        try:
+            entry.holder = read_lock_holder(self._opener, entry.place, entry.stream)
+        except OSError:
+            pass  # no answer is no evidence
+
+    def _remove(self, directory: _Directory, findings: Findings) -> None:
+        directory.gone = True
+        findings.gone.extend(directory.entries.values())
+        self._by_path.pop(directory.place.path, None)
+        self._foreign_changed = True
+        self.directories -= 1
+
+    def _note(self, foreign: dict[str, str], path: str, reason: str | None) -> None:
+        """Take down why something is left alone, or (None) that it no longer is."""
+        if reason is None:
+            if foreign.pop(path, None) is not None:
+                self._foreign_changed = True
+        elif foreign.get(path) != reason:
+            foreign[path] = reason
+            self._foreign_changed = True
+
+    def _publish_foreign(self) -> None:
+        collected: dict[str, str] = dict(self._user_foreign)
+        for directory in self._by_path.values():
+            collected.update(directory.foreign)
+            if len(collected) > FOREIGN_MAX:
+                break
+        self.foreign = dict(list(collected.items())[:FOREIGN_MAX])
+        self._foreign_changed = False
+
+
+def remove_stream(entry: Entry, numbers: Iterable[int] | None = None) -> None:
+    """Remove segments of one of the agent's own streams; with None all of them and the lock file."""
+    for name in entry.tail.names(numbers):
+        _unlink(os.path.join(entry.place.path, name))
+    if numbers is None:
+        _unlink(os.path.join(entry.place.path, live_name(entry.stream)))
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+__all__ = ["Entry", "Findings", "Scanner", "remove_stream"]
