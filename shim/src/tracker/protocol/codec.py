@@ -14,10 +14,8 @@ from .kinds import HEADER, KIND_MAX, LINE_BYTES_MAX
 
 Line = Tuple[int, int, bytes]
 
-#: Work limit of one search for the next whole line: bytes checksummed per byte searched, where
-#: every place that looks like the start of a line counts as RESYNC_START_BYTES more.
+#: Work limit of one search for the next whole line: bytes checksummed per byte searched.
 RESYNC_FACTOR = 64
-RESYNC_START_BYTES = 64
 
 _LINE8 = struct.Struct(">BBBIBB")
 _LINE16 = struct.Struct(">BBBIBH")
@@ -205,7 +203,6 @@ def find_line(data: bytes, position: int, seeds: Seeds) -> Optional[int]:
         kind, crc, size = parse_start(data, position)
         end = match.end() + size
         whole = kind != HEADER and end <= len(data) and end - position <= LINE_BYTES_MAX
-        budget -= RESYNC_START_BYTES
         if whole and end - position == line_bytes(kind, size):
             budget -= size
             if zlib.crc32(data[match.end() : end], seeds[kind]) == crc:
