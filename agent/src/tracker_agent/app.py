@@ -32,7 +32,7 @@ from .inventory import read_inventory
 from .log import Log
 from .own_stream import Identity, OwnStreams
 from .pipeline import Pipeline, PipelineSettings
-from .progress import Progress
+from .report import summary
 from .sampler import Sampler
 from .settings import Config, ConfigError, SamplerSettings, restart_needed
 from .state_lock import StateError, StateLock
@@ -78,7 +78,6 @@ class Agent:
         self._own = OwnStreams(str(config.state_dir), self._identity, self._clock)
         self._inventory = read_inventory(self._identity)
         self._announcements = [AgentFile(spool) for spool in config.spools]
-        self._progress = Progress(self._clock)
         self._supervisor = Supervisor(self._clock, self._log)
         self._pipeline: Pipeline | None = None
         self._sampler: Sampler | None = None
@@ -137,7 +136,7 @@ class Agent:
                 "config": str(self._config.file) if self._config.file else None,
                 "warnings": list(self._config.warnings),
                 "reload_problem": self._reload_problem,
-                "stuck": self._progress.stuck(),
+                "stuck": self._stuck(),
                 "log_lines_dropped": self._log_output.output.dropped,
                 "rss_bytes": _rss_bytes(),
             },
@@ -146,7 +145,6 @@ class Agent:
             "shipping": self._pipeline.status() if self._pipeline else {},
             "sampler": self._sampler.status() if self._sampler else None,
             "tasks": self._supervisor.status(),
-            "turned_s_ago": self._progress.status(),
         }
 
     def _start_pipeline(self) -> None:
@@ -211,10 +209,14 @@ class Agent:
                 self._log.warning(each.problem)
 
     async def _beat(self) -> None:
-        """Feed the watchdog while every loop turns, and renew the status line."""
+        """Feed the watchdog while every loop turns, and renew the status line.
+
+        That this runs shows that the event loop turns; whether the others do, they are asked. An absent
+        server or a hung disk is no reason to restart the agent, a loop that got stuck is.
+        """
         interval_s = min(self._systemd.watchdog_interval_s or PULSE_S, PULSE_S)
         while True:
-            stuck = self._progress.stuck()
+            stuck = self._stuck()
             if stuck != self._said_stuck:
                 self._said_stuck = stuck
                 if stuck:
@@ -224,11 +226,16 @@ class Agent:
             self._systemd.status(self._status_line(stuck))
             await asyncio.sleep(interval_s)
 
+    def _stuck(self) -> list[str]:
+        """Return the loops that should have come round and have not."""
+        pipeline = self._pipeline.stuck() if self._pipeline is not None else []
+        sampler = self._sampler.stuck() if self._sampler is not None else []
+        return pipeline + sampler
+
     def _status_line(self, stuck: list[str]) -> str:
         if stuck:
             return f"stuck: {', '.join(stuck)}"
-        summary = self._pipeline.status().get("summary") if self._pipeline else None
-        return str(summary or f"shipping to {self._config.server.url}")
+        return summary(self._pipeline.status()) if self._pipeline is not None else "reloading"
 
     async def _reload(self) -> None:
         """Put a changed configuration into force. One that cannot be used changes nothing."""

@@ -28,6 +28,8 @@ FIRST_INTERVAL_S = 0.25
 #: A sample under way for longer counts as stuck.
 STUCK_S = 30.0
 CLOSE_WAIT_S = 1.5
+#: A loop that is this late is stuck; collectors cannot make it late, they have threads of their own.
+TURN_S = 60.0
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Sampler:
         self._windows_written = 0
         self._records_lost = 0
         self._ticks = 0
+        self._turned_at = clock.monotonic()
         self.late = 0
 
     async def run(self) -> None:
@@ -95,7 +98,7 @@ class Sampler:
             await self._first_window()
         due = self._clock.monotonic() + self._interval_s
         while not await self._stopped_within(due - self._clock.monotonic()):
-            now = self._clock.monotonic()
+            now = self._turned_at = self._clock.monotonic()
             if now - self._window_began >= self._window_s:
                 self._flush(now)
             self._ask()
@@ -105,6 +108,11 @@ class Sampler:
                 self.late += 1
                 due = now + self._interval_s
 
+    def stuck(self) -> list[str]:
+        """Return ["sampler"] when the loop should have come round and has not."""
+        late = self._clock.monotonic() - self._turned_at > self._interval_s + TURN_S
+        return ["sampler"] if late and not self._stopping.is_set() else []
+
     async def stop(self) -> None:
         """Write the window that is open, let go of the collectors."""
         self._stopping.set()
@@ -112,8 +120,9 @@ class Sampler:
             lane.close()
         self._flush(self._clock.monotonic())
         deadline = self._clock.monotonic() + CLOSE_WAIT_S
-        while not all(lane.ended() for lane in self._lanes) and self._clock.monotonic() < deadline:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 (threads end without telling the loop)
+        # Threads end without telling the event loop.
+        while not all(lane.ended() for lane in self._lanes) and self._clock.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
     def status(self) -> dict[str, Any]:
         """Return plain JSON values: what status shows under "sampler"."""
