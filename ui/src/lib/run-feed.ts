@@ -53,6 +53,8 @@ export class RunFeed implements Feed {
   #view: View;
   #latest = 0;
   #wanted = new Set<string>();
+  /** Their points are left to the buckets on the way, which may be older than what a tick would add. */
+  #underWay = new Set<string>();
   #loading = false;
   #ticking = false;
   #reorder: ReturnType<typeof setTimeout> | undefined;
@@ -113,13 +115,16 @@ export class RunFeed implements Feed {
     try {
       while (this.#wanted.size > 0 && !this.#closed) {
         const metrics = requestParts([...this.#wanted])[0]!;
+        this.#underWay = new Set(metrics);
         for (const metric of metrics) this.#wanted.delete(metric);
         await this.#loadSeries(metrics);
+        this.#underWay.clear();
       }
     } catch {
       // The page shows that the server is away or what it refused. Ask again later, not at once.
       this.#quietUntil_ms = Date.now() + RETRY_PAUSE_MS;
     } finally {
+      this.#underWay.clear();
       this.#loading = false;
     }
     void this.#tick();
@@ -156,7 +161,8 @@ export class RunFeed implements Feed {
       while (!this.#closed) {
         const behind = this.#watched().filter((metric) => {
           const entry = this.#entries.get(metric)!;
-          return entry.view === this.#view && entry.cursor < this.#latest;
+          const busy = this.#wanted.has(metric) || this.#underWay.has(metric);
+          return !busy && entry.view === this.#view && entry.cursor < this.#latest;
         });
         if (behind.length === 0) break;
         const first = this.#entries.get(behind[0]!)!.cursor;

@@ -1,0 +1,168 @@
+"""How it looks: light and dark, wide and narrow. Screenshots are kept for people to judge."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.browser import Pages
+from tests.support.pushed_stream import PushedStream
+from tests.support.server_process import ServerProcess
+from tracker.protocol import bodies, kinds
+
+Keep = Callable[[Page, str], None]
+SECOND = 10**9
+STEPS = 3000
+WIDE = {"width": 1440, "height": 900}
+NARROW = {"width": 390, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def training(server: ServerProcess) -> PushedStream:
+    """A run that looks like a real one, with three others of other fates around it."""
+    noise = random.Random(7)
+    run = PushedStream(server, "k3v9x2m4qa", "vision", name="amber-falcon-12", tags=["baseline", "bf16"])
+    run.config({"model": {"name": "resnet50", "width": 64}, "optimizer": {"lr": 0.0003}, "batch_size": 256})
+    start = run.started - STEPS * SECOND
+    for step in range(STEPS):
+        at = start + step * SECOND
+        loss = 2.4 * math.exp(-3 * step / STEPS) + 0.12 + noise.gauss(0, 0.05)
+        values = {
+            "train/loss": math.nan if 1500 <= step < 1503 else loss,
+            "train/grad_norm": abs(noise.gauss(1, 0.3)) + (8 if noise.random() < 0.002 else 0),
+            "train/lr": 3e-4 * min(1, step / 300) * (0.5 + 0.5 * math.cos(math.pi * step / STEPS)),
+        }
+        if step % 150 == 0:
+            values["val/accuracy"] = 0.93 - 0.8 * math.exp(-4 * step / STEPS)
+        run.log(step, values, at)
+        if step % 30 == 0:
+            run.print(f"\x1b[2m[{step:5d}]\x1b[0m loss \x1b[1m{loss:.4f}\x1b[0m")
+    run.print("\x1b[33mUserWarning: dataloader worker 3 is slow\x1b[0m", stream="stderr")
+    run.push()
+    agent = PushedStream(server, None)
+    agent.record(kinds.HOST, bodies.Host(run.started, {"cpu": {"cores": 192}, "gpus": ["H200"] * 8}).encode())
+    for window in range(100):
+        mean = 70 + 15 * math.sin(window / 9) + noise.gauss(0, 5)
+        numbers = (mean, mean - 9, mean + 9, mean, 15)
+        values = {"cpu.percent": numbers, "gpu.0.utilization": numbers, "memory.used_percent": numbers}
+        agent.record(kinds.SAMPLE, bodies.Sample(start + window * 30 * SECOND, 30 * SECOND, values).encode())
+    agent.push()
+    PushedStream(server, "failed-1", "vision", name="tidy-wren-4", user="jon").log(
+        80, {"train/loss": 0.9}
+    ).exit(1, {"type": "RuntimeError", "message": "CUDA out of memory", "traceback": "Traceback …"}).push()
+    PushedStream(server, "finished-1", "vision", name="quiet-moss-1").log(900, {"train/loss": 0.3}).exit(
+        0
+    ).push()
+    lossy = PushedStream(server, "lossy-1", "vision", name="brisk-heron-9").log(900, {"train/loss": 0.3})
+    lossy.gap(5120, "damage: checksum differs")
+    return run
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+def test_every_page_fits_its_window(
+    pages: Pages,
+    server: ServerProcess,
+    session: Any,
+    training: PushedStream,
+    keep_screenshot: Keep,
+    scheme: str,
+    width: str,
+) -> None:
+    page, _ = pages.open(
+        color_scheme=scheme, viewport=WIDE if width == "wide" else NARROW, storage_state=session
+    )
+    lossy = "/default/vision/lossy-1?tab=overview"
+    views = {
+        "runs": ("/?project=vision", "[data-run]"),
+        "charts": (training.path, '[data-metric="train/loss"][data-last-step]'),
+        "smoothed": (training.path + "?smooth=0.9&x=wall", '[data-metric="train/loss"][data-last-step]'),
+        "overview": (training.path + "?tab=overview", "text=resnet50"),
+        "losses": (lossy, "text=checksum differs"),
+        "logs": (training.path + "?tab=logs", "[data-line]"),
+        "system": (training.path + "?tab=system", '[data-metric="cpu.percent"][data-last-step]'),
+    }
+
+    for name, (address, sign) in views.items():
+        page.goto(server.url + address)
+        page.wait_for_selector(sign)
+        keep_screenshot(page, f"{name}-{width}-{scheme}")
+        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert overflow <= 0, f"{name} is {overflow} px wider than a {width} window"
+
+
+def test_theme_follows_the_system_until_one_chooses_and_the_choice_is_remembered(
+    pages: Pages, server: ServerProcess, session: Any
+) -> None:
+    page, _ = pages.open(color_scheme="dark", storage_state=session)
+    page.goto(server.url)
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(background)
+
+    page.get_by_role("button", name="Use the light theme").click()
+    light = page.evaluate(background)
+    page.reload()
+    page.get_by_role("button", name="Use the dark theme").wait_for()
+
+    assert light != dark
+    assert page.evaluate(background) == light
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_the_contrast_that_wcag_asks_for(
+    pages: Pages, server: ServerProcess, session: Any, scheme: str
+) -> None:
+    page, _ = pages.open(color_scheme=scheme, storage_state=session)
+    page.goto(server.url)
+    pairs = [
+        (text, ground)
+        for text in ("text", "text-soft", "text-faint", "accent-text")
+        for ground in ("page", "surface", "hover", "surface-sunken")
+    ]
+    pairs += [(each, f"{each}-soft") for each in ("running", "finished", "failed", "crashed", "warn")]
+    pairs += [("on-accent", "accent"), ("accent-text", "accent-soft"), ("chart-axis", "surface")]
+
+    values = page.evaluate(
+        """names => Object.fromEntries(names.map(name =>
+            [name, getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim()]))""",
+        sorted({name for pair in pairs for name in pair}),
+    )
+
+    low = {pair: round(contrast(values[pair[0]], values[pair[1]]), 2) for pair in pairs}
+    assert not {pair: ratio for pair, ratio in low.items() if ratio < 4.5}
+
+
+def contrast(first: str, second: str) -> float:
+    """Return the contrast ratio of two #rrggbb colours as WCAG 2 defines it."""
+    bright, dim = sorted((luminance(first), luminance(second)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+def luminance(color: str) -> float:
+    """Return the relative luminance of a #rrggbb or #rgb colour."""
+    if len(color) == 4:
+        color = "#" + "".join(2 * digit for digit in color[1:])
+    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_page_is_usable_with_the_keyboard_alone(
+    page: Page, server: ServerProcess, training: PushedStream
+) -> None:
+    page.goto(f"{server.url}/?project=vision")
+    page.locator("[data-run]").first.wait_for()
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.get_by_role("link", name="amber-falcon-12").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Logs").focus()
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("log")).to_be_visible()
