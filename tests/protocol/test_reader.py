@@ -213,6 +213,25 @@ def test_damage_of_many_megabytes_is_crossed_in_steps(monkeypatch: pytest.Monkey
     assert sum(size >= DAMAGE_STEP_BYTES for _, size, _ in gaps) == len(gaps)
 
 
+def test_a_large_line_behind_much_damage_is_found_though_no_window_holds_both() -> None:
+    body = bytes(16 * MIB - 12)
+    data = HEAD + b"?" * (10 * MIB) + line(body) + line(b"last")
+
+    records, gaps = read_sealed(data, STREAM)
+
+    assert [len(body) for _, _, body in records[1:]] == [len(body), 4]
+    assert sum(size for _, size, _ in gaps) == 10 * MIB
+
+
+def test_a_line_that_starts_within_a_false_start_is_found() -> None:
+    # Its checksum's second byte is taken for the length field of the false start.
+    true = next(line(b"%d" % n) for n in range(10**5) if line(b"%d" % n)[4] == 0xC4)
+    data = b"\x93\x01\xce" + true
+    assert codec.START.match(data)
+
+    assert find_line(data, 0, SEEDS) == 3
+
+
 class CountedCrc:
     """zlib.crc32 that counts the bytes it is given."""
 
@@ -259,7 +278,7 @@ def test_false_starts_do_not_hide_the_line_behind_them(counted: CountedCrc) -> N
 
 
 def test_reading_a_hostile_segment_costs_bounded_work_in_all(counted: CountedCrc) -> None:
-    data = HEAD + claiming(16 * MIB, 12) * (2 * MIB)
+    data = HEAD + claiming(16 * MIB, 48) * (MIB // 2)
     counted.bytes = 0
 
     records, gaps = read_sealed(data, STREAM)
