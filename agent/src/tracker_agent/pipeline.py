@@ -17,6 +17,7 @@ import os
 import resource
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -148,7 +149,7 @@ class Pipeline:
         self._roots.append(self._root(self._own.directory, opener, own=True))
         self._lane(self._credentials.of(os.getuid()))
         for root in self._roots:
-            self._start(f"scan {root.path}", lambda root=root: self._scan_forever(root))
+            self._start(f"scan {root.path}", partial(self._scan_forever, root))
         self._start("housekeeping", self._keep_house)
         try:
             await self._stopping.wait()
@@ -275,7 +276,7 @@ class Pipeline:
             if stream is not None:
                 if stream.ended:
                     stream.ended = False
-                stream.pending = max(stream.pending, entry.size - stream.position)
+                stream.pending = max(stream.pending, stream.bytes_behind)
                 self._lane_of[stream.key].ready(stream)
 
     def _stream_of(self, entry: Entry) -> Stream | None:
@@ -317,7 +318,7 @@ class Pipeline:
         if stream is None:
             return
         if not stream.ended:
-            left = max(0, entry.size - stream.position)
+            left = stream.bytes_behind
             self.counters.add_loss("deleted from the spool before it was shipped", left)
             self._log.warning(
                 "stream deleted before it was shipped",
@@ -436,7 +437,7 @@ class Pipeline:
         for root in self._roots:
             entries = [stream.entry for stream in chosen if stream.thread is root.thread]
             if entries:
-                self._start(f"look {root.path}", lambda root=root, entries=entries: self._look(root, entries))
+                self._start(f"look {root.path}", partial(self._look, root, entries))
 
     async def _look(self, root: _Root, entries: list[Entry]) -> None:
         for entry in await root.thread.call(root.scanner.look, entries):
@@ -500,6 +501,8 @@ class Pipeline:
             if not self._observed_saved:
                 self._save_checkpoint()
             own = [stream for stream in self._streams.values() if stream.own]
+            if own_root.thread.busy:
+                continue  # a hung disk is no reason to hang, too
             for reason, size in await own_root.thread.call(trimmer.trim, own, self._own.live):
                 self.counters.add_loss(reason, size)
                 self._log.warning("own data dropped", reason=reason, bytes=size)
@@ -524,6 +527,8 @@ class Pipeline:
 
         What waits for a disk or a server is not stuck, however long that takes.
         """
+        if self._stopping.is_set():
+            return []
         now = self._clock.monotonic()
         limit = self._settings.request_timeout_s + LANE_TURN_S
         scans = [
@@ -542,11 +547,6 @@ class Pipeline:
         """Return plain JSON values: what `tracker-agent status --json` shows under "shipping"."""
         streams = list(self._streams.values())
         parked = [stream for stream in streams if stream.parked is not None]
-        behind = [
-            max(0, stream.entry.size - stream.position)
-            for stream in streams
-            if not stream.ended and stream.position < stream.entry.size
-        ]
         foreign = {path: reason for root in self._roots for path, reason in root.scanner.foreign.items()}
         kept = [
             {"path": entry.place.path, "stream": entry.stream.hex(), "uid": entry.place.uid, "reason": reason}
@@ -559,8 +559,8 @@ class Pipeline:
                     "credential": lane.credential.name,
                     "state": lane.state,
                     "reason": lane.reason,
-                    "next_try_s": lane.next_try_s,
                     "last_contact_s": lane.last_contact_s,
+                    "next_try_s": lane.next_try_s,
                     "streams": len(lane.streams),
                     "batch_bytes": lane.batch_bytes,
                 }
@@ -574,11 +574,7 @@ class Pipeline:
                 "kept": len(self._kept),
                 "foreign": len(foreign),
             },
-            "behind": {
-                "streams": len(behind),
-                "bytes": sum(behind),
-                "unasked": sum(not stream.learned and not stream.ended for stream in streams),
-            },
+            "behind": self._behind(),
             "parked": [stream.to_json() for stream in parked[:LISTED_MAX]],
             "kept": kept,
             "foreign": [
@@ -598,6 +594,16 @@ class Pipeline:
             "pidfds": len(self._deaths),
             **self.counters.to_json(),
         }
+
+    def _behind(self) -> dict[str, int]:
+        """Count what is known to be written and not shipped. `unasked`: streams the server was not asked about."""
+        behind = {"streams": 0, "bytes": 0, "unasked": 0}
+        for stream in self._streams.values():
+            left = 0 if stream.ended else stream.bytes_behind
+            behind["streams"] += left > 0
+            behind["bytes"] += left
+            behind["unasked"] += not stream.learned and not stream.ended
+        return behind
 
     def _watch_state(self) -> str:
         if self._watcher is None:

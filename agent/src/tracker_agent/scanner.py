@@ -330,6 +330,7 @@ class Scanner:
         entry.size, entry.inode = status.st_size, status.st_ino
         directory.active_at = now
         if entry.announced:
+            entry.tail.grown(entry.size)
             findings.grown.append(entry)
         else:
             self._announce(directory, entry, path, findings)
@@ -345,11 +346,12 @@ class Scanner:
             reason = f"cannot be opened: {error.strerror}"
         if entry.header is not None:
             entry.announced = True
+            entry.tail.grown(entry.size)
             findings.found.append(entry)
         else:
-            entry.size = -1  # look again
-            if reason is None and entry.size != 0 and entry.holder is None:
+            if reason is None and entry.size > 0 and entry.holder is None:
                 reason = "not a record stream: it has no valid HEADER"
+            entry.size = -1  # look again
         self._note(directory.foreign, path, reason)
 
     def _ask(self, entry: Entry) -> None:

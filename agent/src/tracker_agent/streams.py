@@ -68,6 +68,11 @@ class Stream:
         """What the server files it under."""
         return (self.entry.place.uid, self.entry.stream)
 
+    @property
+    def bytes_behind(self) -> int:
+        """Bytes known to be written behind `position`."""
+        return self.entry.tail.end - self.position if self.entry.tail.end > self.position else 0
+
     def to_json(self) -> dict[str, Any]:
         """Return what status shows."""
         shown = {

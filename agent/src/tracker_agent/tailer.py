@@ -152,6 +152,7 @@ class Tail:
         self._files = files
         self._numbers: list[int] = []
         self._segments: dict[int, _Segment] = {}
+        self._end = 0
         self._last_line: tuple[int, int, bytes] | None = None  # (segment, file offset, the line itself)
 
     def set_segments(self, numbers: Iterable[int]) -> None:
@@ -160,6 +161,11 @@ class Tail:
         for gone in set(self._segments) - set(self._numbers):
             self._files.close(self.place, segment_name(self.stream, gone))
             del self._segments[gone]
+
+    @property
+    def end(self) -> int:
+        """Position of the end of what was last seen of the newest segment with a known HEADER."""
+        return self._end
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -182,6 +188,12 @@ class Tail:
         """Close this stream's files; reading opens them again."""
         for number in self._numbers:
             self._files.close(self.place, segment_name(self.stream, number))
+
+    def grown(self, size: int) -> None:
+        """Take note of the size of the newest segment."""
+        segment = self._segments.get(self._numbers[-1]) if self._numbers else None
+        if segment is not None:
+            self._end = max(self._end, segment.base + size)
 
     def reopen(self) -> None:
         """Distrust what is open: a file may have been replaced."""
@@ -310,6 +322,7 @@ class Tail:
         fd = self._fd(segment.number)
         offset = reading.position - segment.base
         size = os.fstat(fd).st_size
+        self._end = max(self._end, segment.base + size)
         if size < offset:
             return self._behind_end(segment, reading, size, live)
         head = b""

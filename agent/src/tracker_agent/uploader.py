@@ -312,7 +312,12 @@ class Lane:
     async def _learn(self) -> None:
         """Ask the server how far some streams are, and compare with the files."""
         chosen = list(self._unlearned.values())[: self._offsets_per_request]
-        asked = {"streams": [{"uid": stream.uid, "stream": stream.id.hex()} for stream in chosen]}
+        asked = {
+            "machine": self._identity.machine,
+            "host": self._identity.host,
+            "agent": self._identity.version,
+            "streams": [{"uid": stream.uid, "stream": stream.id.hex()} for stream in chosen],
+        }
         headers = {"Content-Type": "application/json"}
         answer = answers.parse_offsets(
             await self._request("POST", "/api/v1/streams/offsets", headers, json.dumps(asked).encode()),
@@ -357,8 +362,7 @@ class Lane:
             stream.parked = None
             stream.learned = True
             stream.position = offset.next
-            # A guess, for a stream of one segment; reading tells better.
-            stream.pending = max(0, stream.entry.size - stream.position)
+            stream.pending = stream.bytes_behind
             self.ready(stream)
 
     # Reading.
