@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,9 +27,11 @@ NARROW = {"width": 390, "height": 800}
 def training(server: ServerProcess) -> PushedStream:
     """A run that looks like a real one, with three others of other fates around it."""
     noise = random.Random(7)
-    run = PushedStream(server, "k3v9x2m4qa", "vision", name="amber-falcon-12", tags=["baseline", "bf16"])
+    start = time.time_ns() - STEPS * SECOND
+    run = PushedStream(
+        server, "k3v9x2m4qa", "vision", name="amber-falcon-12", tags=["baseline", "bf16"], started=start
+    )
     run.config({"model": {"name": "resnet50", "width": 64}, "optimizer": {"lr": 0.0003}, "batch_size": 256})
-    start = run.started - STEPS * SECOND
     for step in range(STEPS):
         at = start + step * SECOND
         loss = 2.4 * math.exp(-3 * step / STEPS) + 0.12 + noise.gauss(0, 0.05)

@@ -1,7 +1,7 @@
 // The samples behind the System charts: buckets of one host's metrics, asked again when the host has news.
 
 import { api, requestParts } from "./api";
-import { parseSeries } from "./columns";
+import { emptyColumns, parseSeries } from "./columns";
 import type { Columns } from "./columns";
 import type { Feed, Listener, Window } from "./run-feed";
 import { BUCKETS } from "./run-feed";
@@ -60,8 +60,7 @@ export class HostFeed implements Feed {
         if (this.#closed) return;
         for (const metric of metrics) {
           const series = answer.series[metric];
-          if (!series) continue;
-          const columns = parseSeries(series, "time");
+          const columns = series ? parseSeries(series, "time") : emptyColumns();
           this.#columns.set(metric, columns);
           for (const listener of this.#listeners.get(metric) ?? []) listener(columns);
         }

@@ -3,7 +3,7 @@
 import { api, requestParts } from "./api";
 import type { RunKey } from "./api";
 import {
-  appendPoints, mergeTail, parsePoints, parseSeries, serverAxis,
+  appendPoints, emptyColumns, mergeTail, parsePoints, parseSeries, serverAxis,
 } from "./columns";
 import type { Axis, Columns, Point } from "./columns";
 
@@ -144,7 +144,7 @@ export class RunFeed implements Feed {
       const entry = this.#entries.get(metric);
       const series = answer.series[metric];
       if (!entry) continue;
-      entry.base = series ? parseSeries(series, x) : parseSeries(NOTHING, x);
+      entry.base = series ? parseSeries(series, x) : emptyColumns();
       entry.tail = [];
       entry.cursor = answer.cursor;
       entry.view = view;
@@ -234,8 +234,6 @@ export class RunFeed implements Feed {
     for (const listener of entry.listeners) listener(columns);
   }
 }
-
-const NOTHING = { x: [], step: [], time: [], last: [], min: [], max: [], mean: [], count: [], special: [] };
 
 function inWindow(x: number, window: Window | null): boolean {
   return window === null || (x >= window.from && x <= window.to);
