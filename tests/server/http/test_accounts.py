@@ -111,7 +111,11 @@ def test_an_admin_of_another_entity_administers_that_one_only(server: ServerProc
         ("GET", "/api/v1/principals?entity=default", None),
         ("POST", "/api/v1/principals", {"entity": "default", "name": "intruder"}),
         ("POST", "/api/v1/principals", {"entity": "third", "name": "intruder"}),
-        ("POST", "/api/v1/keys", {"entity": "default", "principal": "admin", "name": "x", "scopes": ["read"]}),
+        (
+            "POST",
+            "/api/v1/keys",
+            {"entity": "default", "principal": "admin", "name": "x", "scopes": ["read"]},
+        ),
     ):
         answer = ask(server.url, method, path, key=keys.foreign_admin, json_body=body)
         assert answer.status == 403, (method, path, answer)
@@ -149,7 +153,9 @@ def test_a_link_signs_in_once(server: ServerProcess) -> None:
     assert (again.status, again.error) == (401, "signin_failed")
 
 
-def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites(server: ServerProcess, keys: Keys) -> None:
+def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites(
+    server: ServerProcess, keys: Keys
+) -> None:
     answer = ask(server.url, "POST", "/api/v1/signin", json_body={"key": keys.read})
 
     attributes = {part.strip().lower() for part in answer.headers["Set-Cookie"].split(";")[1:]}

@@ -121,13 +121,18 @@ def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
         (("run", "--data", "{tmp}/d", "--config", "{tmp}/none.toml"), "cannot read the config file"),
         (("run", "--data", "{tmp}/d", "--port", "70000"), "at most 65535"),
         (("run", "--data", "{tmp}/d", "--host", "no.such.host.invalid", "--port", "0"), "--host"),
-        (("run", "--data", "{tmp}/d", "--host", "203.0.113.7", "--port", "0"), "is no address of this machine"),
+        (
+            ("run", "--data", "{tmp}/d", "--host", "203.0.113.7", "--port", "0"),
+            "is no address of this machine",
+        ),
         (("signin-link", "--data", "{tmp}"), "holds no Tracker data"),
         (("key", "list", "--data", "{tmp}"), "holds no Tracker data"),
         (("check-config", "--data", "{tmp}", "--config", "{tmp}/bad.toml"), "not valid TOML"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_done_is_said_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
     (tmp_path / "bad.toml").write_text("][")
 
     done = run(*(each.replace("{tmp}", str(tmp_path)) for each in arguments))

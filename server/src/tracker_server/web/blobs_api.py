@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from aiohttp import web
 
 from tracker_server.config import LimitSettings
+from tracker_server.ingest.writer import valid_project
 from tracker_server.lanes import Lane
 from tracker_server.store.blobs import BlobMismatch
 from tracker_server.store.projects import ProjectStore
@@ -26,7 +27,6 @@ PATH = "/api/v1/projects/{entity}/{project}/blobs/{sha256}"
 #: How long an upload may stand still.
 BLOCK_S = 60.0
 _HEX = frozenset("0123456789abcdef")
-_FORBIDDEN = frozenset("/\\#?%:")
 
 
 class BlobsApi:
@@ -82,7 +82,7 @@ class BlobsApi:
         """Store a file."""
         sha256 = _digest(call)
         project = call.path("project")
-        if not _valid_project(project):
+        if not valid_project(project):
             raise ApiError(
                 422, "bad_project", "a project's name has 1 to 128 characters without / \\ # ? % :"
             )
@@ -120,7 +120,3 @@ def _digest(call: Call[NoQuery, None]) -> str:
     if len(sha256) != 64 or set(sha256) - _HEX:
         raise ApiError(400, "bad_digest", "a file is named by its SHA-256 as 64 lower-case hex digits")
     return sha256
-
-
-def _valid_project(name: str) -> bool:
-    return 0 < len(name) <= 128 and not set(name) & _FORBIDDEN and name.isprintable()

@@ -19,7 +19,7 @@ from .routes import Access, Call, Route
 #: A subscriber that has not taken a write for so long is gone.
 WRITE_S = 60.0
 #: How often an open stream's credential is looked up again.
-CHECK_S = 10.0
+CHECK_S = 5.0
 
 
 class EventsQuery(Struct):
@@ -68,6 +68,7 @@ class EventsApi:
                     "Cache-Control": "no-store",
                 }
             )
+            response.force_close()  # the end of the stream is the end of the connection
             await response.prepare(call.request)
             # A browser that reconnects repeats the id it saw: it has missed news in between.
             start = b"retry: 2000\nid: 1\n\n"
