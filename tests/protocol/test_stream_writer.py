@@ -1,6 +1,8 @@
 """StreamWriter against a file system that refuses: what was acknowledged is kept, once, in order."""
 
+import contextlib
 import errno
+import itertools
 import os
 import random
 import signal
@@ -17,7 +19,8 @@ from hypothesis import strategies as st
 from tests.support import require
 from tracker.protocol import writer as writer_module
 from tracker.protocol.codec import line_bytes
-from tracker.protocol.header import Header
+from tracker.protocol.errors import HeaderError
+from tracker.protocol.header import Header, read_header
 from tracker.protocol.layout import live_name, segment_name
 from tracker.protocol.lock import lock_holder, path_lock_holder
 from tracker.protocol.stream import Hole, Record, Segment, StreamReader
@@ -67,6 +70,17 @@ def read(directory: Path) -> tuple[list[tuple[int, bytes]], list[Hole], list[Seg
     items = list(StreamReader(str(directory), STREAM).read())
     records = [(item.kind, item.body) for item in items if isinstance(item, Record) and item.kind]
     return records, [x for x in items if isinstance(x, Hole)], [x for x in items if isinstance(x, Segment)]
+
+
+def sealed(directory: Path) -> dict[Path, int]:
+    """Return the sizes of the segments that readers take for ended: a later one has a whole HEADER."""
+    sizes = {}
+    paths = sorted(directory.glob("*.mpl"))
+    for path, later in itertools.pairwise(paths):
+        with contextlib.suppress(HeaderError):
+            read_header(later.read_bytes())
+            sizes[path] = path.stat().st_size
+    return sizes
 
 
 def short_by(size: int) -> Callable[[str, tuple[Any, ...]], tuple[Any, ...] | None]:
@@ -192,6 +206,7 @@ def test_ctrl_c_at_any_call_costs_at_most_the_record_it_hit(
 
         faulty.before, faulty.after = before, after
         acknowledged, interrupted = [], []
+        ended: dict[Path, int] = {}
         for number in range(20):
             body = b"%d " % number * (1 + number % 3 * 9)
             try:
@@ -202,6 +217,8 @@ def test_ctrl_c_at_any_call_costs_at_most_the_record_it_hit(
                 interrupted.append((1, body))
             else:
                 acknowledged.append((1, body))
+            for path, size in sealed(directory).items():
+                assert ended.setdefault(path, size) == size, f"{nth}: {path} grew after it had ended"
         faulty.before, faulty.after = lambda name, arguments: None, lambda name: None
         stream.write(9, b"end")
         stream.close()
