@@ -112,15 +112,14 @@ def test_foreign_files_in_the_spool_hinder_nobody(
     assert stranger in str(status), "the foreign file is named in the status"
 
 
-def test_unknown_kinds_and_newer_versions_are_kept_raw(
-    tmp_path: Path, server: ServerProcess, agent: AgentProcess
-) -> None:
-    directory = agent.spool / str(os.getuid()) / "from-the-future"
+def write_by_hand(agent: AgentProcess, run: str, version: int) -> int:
+    """Write a finished run with records no shim writes today; return the stream's length."""
+    directory = agent.spool / str(os.getuid()) / run
     directory.mkdir(parents=True)
     now = time.time_ns()
     header = Header(
         stream=secrets.token_bytes(16),
-        run="from-the-future",
+        run=run,
         segment=0,
         base=0,
         machine=machine_id(),
@@ -129,7 +128,7 @@ def test_unknown_kinds_and_newer_versions_are_kept_raw(
         started=now,
         clock=time.monotonic_ns(),
         writer="tracker-shim/9.0.0",
-        version=2,
+        version=version,
     )
     writer = StreamWriter(str(directory), header)
     writer.write(kinds.RUN, bodies.Run(now, {"project": "end-to-end"}).encode())
@@ -138,16 +137,38 @@ def test_unknown_kinds_and_newer_versions_are_kept_raw(
     writer.write(kinds.METRICS, bodies.pack(["a body of another shape"]))
     writer.write(kinds.METRICS, bodies.Metrics(now, 1, {"value": 2.5}).encode())
     writer.write(kinds.EXIT, bodies.Exit(now, 0).encode())
-    length = writer.position
     writer.close()
+    return writer.position
+
+
+def test_unknown_kinds_are_kept_raw_among_records_that_are_read(
+    server: ServerProcess, agent: AgentProcess
+) -> None:
+    length = write_by_hand(agent, "unknown-kinds", version=1)
+
+    agent.start()
+
+    page = wait_for_state(server, "unknown-kinds")
+    assert read_points(server, "unknown-kinds") == [(0, 1.5), (1, 2.5)]
+    (stream,) = page["streams"]
+    assert stream["next"] == length, "every byte was accepted"
+    assert {problem["count"] for problem in stream["problems"]} == {1}
+    assert len(stream["problems"]) == 2, "the unknown kind and the unreadable body both show"
+
+
+def test_newer_format_version_is_kept_raw_and_shown_on_the_run(
+    server: ServerProcess, agent: AgentProcess
+) -> None:
+    length = write_by_hand(agent, "from-the-future", version=2)
 
     agent.start()
 
     page = wait_for_state(server, "from-the-future")
-    assert read_points(server, "from-the-future") == [(0, 1.5), (1, 2.5)]
     (stream,) = page["streams"]
     assert stream["next"] == length, "every byte was accepted"
-    assert stream["problems"], "the record that could not be read shows on the run"
+    (problem,) = stream["problems"]
+    assert problem["count"] == 4, "both kinds of records are kept until a newer server reads them"
+    assert "newer" in problem["reason"]
 
 
 def test_wrong_key_parks_the_run_and_the_right_key_ships_it(tmp_path: Path, server: ServerProcess) -> None:

@@ -77,7 +77,8 @@ def decode_records(
     """Return what lines say; the first one lies at offset `at` of its stream.
 
     step_max is the greatest step of the stream so far. about_host: the stream is about the machine and
-    belongs to no run. newer: written in a later format version, so that only RUN is looked into.
+    belongs to no run. newer: written in a later format version, so that only RUN and EXIT are looked
+    into: where a run belongs and that it ended must not wait for a newer server.
     """
     records = Records(step_max=step_max)
     columns = _Columns()
@@ -95,7 +96,7 @@ def decode_records(
                     records.keep_raw(offset, kind, body, "METRICS: %s" % error)
             continue
         name = kinds.NAMES.get(kind)
-        if newer and kind != kinds.RUN:
+        if newer and kind not in (kinds.RUN, kinds.EXIT):
             records.keep_raw(offset, kind, body, "written in a newer version of the format")
         elif name is None:
             records.keep_raw(offset, kind, body, "unknown kind %d" % kind)
