@@ -48,6 +48,17 @@ def test_row_shows_state_name_owner_step_and_project(page: Page, server: ServerP
     assert page.title() == "rows · Runs · Tracker"
 
 
+def test_numbers_that_runs_have_in_common_get_columns(page: Page, server: ServerProcess) -> None:
+    for number in range(3):
+        run = PushedStream(server, f"column-{number}", "columns")
+        run.log(0, {"loss": 0.125 + number, f"own-{number}": 1.0}).push()
+
+    page.goto(f"{server.url}/?project=columns")
+
+    expect(page.get_by_role("columnheader", name="loss")).to_be_visible()
+    expect(page.locator('[data-run="default/columns/column-2"]')).to_contain_text("2.125")
+
+
 def test_click_on_a_name_opens_the_run_and_back_returns_to_the_same_list(
     page: Page, server: ServerProcess
 ) -> None:

@@ -68,5 +68,5 @@ test("nested maps become dotted keys, lists and empty maps stay values", () => {
     ["empty", {}],
     ["seed", 1],
   ]);
-  expect(formatValue([1, 2])).toBe("[1,2]");
+  expect(formatValue([1, "a, [b]", { c: 2 }])).toBe('[1, "a, [b]", {"c": 2}]');
 });

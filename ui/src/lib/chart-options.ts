@@ -54,7 +54,7 @@ export function chartOptions(spec: ChartSpec): uPlot.Options {
     width: spec.width,
     height: spec.height,
     pxAlign: 1,
-    padding: [8, 14, 0, 0],
+    padding: [9, 14, 0, 0],
     legend: { show: false },
     focus: { alpha: 1 },
     scales: {

@@ -70,6 +70,11 @@ export function formatDuration(ms: number): string {
   return `${seconds}s`;
 }
 
+/** Write how long a run took or has taken, where milliseconds would only flicker. */
+export function formatSpan(ms: number): string {
+  return ms < 1000 ? "under 1s" : formatDuration(ms);
+}
+
 /** Write how long ago a moment was; older than a month, its date. */
 export function formatAgo(ns: number, nowMs: number): string {
   const ms = nowMs - milliseconds(ns);
@@ -107,7 +112,8 @@ export function formatValue(value: unknown): string {
   if (typeof value === "number") return Number.isInteger(value) ? String(value) : formatNumber(value, 7);
   if (typeof value === "string") return value;
   if (value === undefined) return "–";
-  return JSON.stringify(value);
+  // With a space after each comma a long list can wrap.
+  return JSON.stringify(value, null, 1).replace(/\n\s*/g, " ").replace(/([[{]) | ([\]}])/g, "$1$2");
 }
 
 /** Flatten nested maps to dotted keys, in order; lists stay values. */

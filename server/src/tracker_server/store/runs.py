@@ -4,7 +4,8 @@ import base64
 import builtins
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select
@@ -18,6 +19,10 @@ from .engine import AnyRow, Database
 from .errors import NotFound
 from .streams import read_header_row
 from .text import clean_text, json_value, load_json
+
+#: How much of its summary a run shows in a list; of runs with very many metrics, nothing.
+LIST_VALUES = 8
+LIST_METRICS_MAX = 200
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Run:
     principal: str  #: name of the owner
     principal_id: int
     uid: int
+    #: In lists: the first few values of the summary, for columns. None elsewhere.
+    summary: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -190,11 +197,13 @@ class RunStore:
             total = connection.execute(
                 select(func.count()).select_from(schema.runs).join(schema.projects).where(*where)
             ).scalar_one()
-        following = None
-        if len(rows) > limit:
-            rows = rows[:limit]
-            following = _write_cursor(sort, getattr(rows[-1], column), rows[-1].id)
-        return RunPage([_run(row) for row in rows], following, int(total))
+            following = None
+            if len(rows) > limit:
+                rows = rows[:limit]
+                following = _write_cursor(sort, getattr(rows[-1], column), rows[-1].id)
+            values = _first_values(connection, rows)
+        found = [replace(_run(row), summary=values[row.points_id]) for row in rows]
+        return RunPage(found, following, int(total))
 
     def projects(self, entity_id: int) -> builtins.list[Project]:
         """Return the projects of an entity, by name."""
@@ -384,6 +393,24 @@ def _run(row: AnyRow) -> Run:
         principal_id=row.principal_id,
         uid=row.uid,
     )
+
+
+def _first_values(connection: Connection, rows: Sequence[AnyRow]) -> dict[int, dict[str, Any]]:
+    """Return the first values of each run's summary by points id: what was set by hand, then metrics."""
+    found: dict[int, dict[str, Any]] = {}
+    hidden = {row.points_id: set(load_json(row.hidden)) for row in rows}
+    for row in rows:
+        by_hand = load_json(row.summary)
+        scalars = [(name, v) for name, v in by_hand.items() if isinstance(v, (bool, int, float, str))]
+        found[row.points_id] = dict(scalars[:LIST_VALUES])
+    metrics = schema.metrics.c
+    few = [row.points_id for row in rows if 0 < row.metrics <= LIST_METRICS_MAX]
+    query = select(metrics.points_id, metrics.name, metrics.last).where(metrics.points_id.in_(few))
+    for points_id, name, last in connection.execute(query.order_by(metrics.id)) if few else ():
+        values = found[points_id]
+        if len(values) < LIST_VALUES and name not in hidden[points_id]:
+            values.setdefault(name, LAST.unpack(last)[0])
+    return found
 
 
 def _write_cursor(sort: str, value: Any, run_id: int) -> str:
