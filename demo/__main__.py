@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=30)
     options = parser.parse_args()
     # Stopped by whatever means, take the services down.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
         if options.exit:
@@ -96,7 +96,7 @@ def services(directory: Path, wanted_port: int) -> Iterator[tuple[Server, Agent]
     port = free_port(wanted_port)
     if port != wanted_port:
         print(f"demo: port {wanted_port} is taken, using {port}", flush=True)
-    with Server(directory, port) as server, Agent(directory, server.url, server.make_agent_key()) as agent:
+    with Server(directory, port) as server, Agent(directory, server.url, server.ensure_agent_key()) as agent:
         yield server, agent
 
 

@@ -128,9 +128,14 @@ class Server(Service):
         with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:
             return json.load(answer)
 
-    def make_agent_key(self) -> str:
-        """Return a new API key that may only send."""
-        return self._ask(r"tk_\S+", "key", "create", "--name", "demo-agent", "--scopes", "ingest")
+    def ensure_agent_key(self) -> str:
+        """Return an API key that may only send, the same at every start."""
+        kept = self.data / "demo-agent-key"
+        if not kept.exists():
+            key = self._ask(r"tk_\S+", "key", "create", "--name", "demo-agent", "--scopes", "ingest")
+            kept.touch(mode=0o600)
+            kept.write_text(key)
+        return kept.read_text()
 
     def sign_in_link(self) -> str:
         """Return a link that signs a browser in, once."""
