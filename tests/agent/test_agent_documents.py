@@ -1,0 +1,139 @@
+"""docs/agent.md and the sample configs say what the code does: every setting, command and metric."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tracker_agent import cli
+from tracker_agent.app import build_collectors
+from tracker_agent.config import load_config
+from tracker_agent.settings import Config, SamplerSettings, settings
+from tracker_server.config import Settings, load_settings
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs/agent.md").read_text()
+SAMPLE = ROOT / "deploy/agent.toml"
+SERVER_SAMPLE = ROOT / "deploy/server.toml"
+
+
+def rows(first: str) -> list[list[str]]:
+    """Return the cells of the table rows whose first cell begins with this."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in DOCUMENT.splitlines()
+        if line.startswith(f"| `{first}")
+    ]
+
+
+def uncommented(sample: Path) -> str:
+    """Return a sample with every setting that is commented out put into force."""
+    return re.sub(r"^# (\w+ = )", r"\1", sample.read_text(), flags=re.MULTILINE)
+
+
+def test_every_setting_is_documented_with_its_flag_default_and_reload() -> None:
+    documented = {
+        row[0].strip("`"): row for section in ("agent.", "server.", "sampler.") for row in rows(section)
+    }
+    flags = {f"{section}.{name}": flag for flag, section, name, _ in cli._FLAGS}
+
+    assert list(documented) == [f"{section}.{each.name}" for section, each in settings()]
+    for section, each in settings():
+        name, flag, default, reload, meaning = documented[f"{section}.{each.name}"]
+        assert flags.get(name.strip("`"), "") == flag.removesuffix(" (repeat)").strip("`")
+        assert reload == ("reload" if each.metadata["reload"] else "restart")
+        assert meaning
+        if each.default not in ("", ()):
+            shown = default.strip("`").strip('"')
+            assert shown == (
+                f"{each.default:g}" if isinstance(each.default, float) else str(each.default).lower()
+            )
+        for choice in each.metadata["choices"]:
+            assert f'"{choice}"' in default + meaning, f"{name}: {choice}"
+
+
+def test_every_command_and_flag_is_documented() -> None:
+    parser = cli._parser()
+    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+
+    for name, command in commands.choices.items():
+        assert f"`tracker-agent {name}" in DOCUMENT
+        for action in command._actions:
+            for flag in action.option_strings:
+                assert flag in DOCUMENT or flag in ("-h", "--help"), flag
+
+
+def test_every_metric_is_documented_as_the_code_declares_it() -> None:
+    documented = {row[0].strip("`"): row[1:] for row in rows("host.")}
+    declared = {
+        metric.name: [metric.unit, metric.meaning, metric.source]
+        for collector in build_collectors(SamplerSettings())
+        for metric in collector.metrics
+    }
+
+    assert documented == declared
+
+
+def test_sample_config_of_the_agent_is_usable_as_it_stands(tmp_path: Path) -> None:
+    config = load_config(SAMPLE, {"HOME": str(tmp_path)}, {}, 0)
+
+    assert config.server.url == "http://127.0.0.1:8600"
+    assert dataclasses.replace(config.sampler) == SamplerSettings()
+
+
+def test_sample_config_of_the_agent_shows_every_setting_with_its_default() -> None:
+    document = tomllib.loads(uncommented(SAMPLE))
+
+    assert [(section, name) for section, content in document.items() for name in content] == [
+        (section, each.name) for section, each in settings()
+    ]
+    for section, each in settings():
+        if each.name not in ("url", "state_dir", "spools"):
+            assert document[section][each.name] == each.default, each.name
+
+
+def test_every_setting_of_the_agents_sample_is_explained() -> None:
+    lines = SAMPLE.read_text().splitlines()
+    names = {each.name for _, each in settings()}
+    explained = 0
+    for number, line in enumerate(lines):
+        match = re.match(r"(?:# )?(\w+) = ", line)
+        if match and match.group(1) in names:
+            assert lines[number - 1].startswith("# "), line
+            explained += 1
+    assert explained == len(names)
+
+
+def test_settings_named_in_the_default_order_are_those_of_the_code() -> None:
+    assert {section for section, _ in settings()} == {
+        each.name for each in dataclasses.fields(Config) if each.name not in ("file", "warnings")
+    }
+
+
+def test_sample_config_of_the_server_is_usable_as_it_stands() -> None:
+    loaded = load_settings(SERVER_SAMPLE, {}, {})
+
+    assert loaded == Settings(data=Path("/var/lib/tracker-server"))
+
+
+def test_sample_config_of_the_server_shows_every_setting_with_its_default(tmp_path: Path) -> None:
+    text = uncommented(SERVER_SAMPLE)
+    (tmp_path / "server.toml").write_text(text)
+    document = tomllib.loads(text)
+
+    loaded = load_settings(tmp_path / "server.toml", {}, {})
+
+    assert loaded == Settings(data=Path("/var/lib/tracker-server"))
+    for section in ("http", "log", "limits"):
+        known = [each.name for each in dataclasses.fields(getattr(loaded, section))]
+        assert list(document[section]) == known
+
+
+@pytest.mark.parametrize("sample", [SAMPLE, SERVER_SAMPLE], ids=lambda path: path.name)
+def test_samples_hold_no_key(sample: Path) -> None:
+    assert "tk_" not in sample.read_text()
