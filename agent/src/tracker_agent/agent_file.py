@@ -7,6 +7,7 @@ trusted, and only the owner of the spool puts them there.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -60,7 +61,15 @@ class AgentFile:
             )
         path = self.spool / LOCK_FILE
         for _ in range(2):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, _MODE)
+            try:
+                fd = os.open(
+                    path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, _MODE
+                )
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                os.unlink(path)
+                continue
             try:
                 status = os.fstat(fd)
                 ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1

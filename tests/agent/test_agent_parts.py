@@ -1,0 +1,501 @@
+"""Smaller parts of the agent: systemd, supervisor, announcement, log output, watchdog, the human status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+
+from tests.agent.test_sampler import until
+from tests.support import require
+from tracker_agent import report, systemd
+from tracker_agent.agent_file import AgentFile
+from tracker_agent.app import Agent
+from tracker_agent.clock import Clock
+from tracker_agent.config import load_config
+from tracker_agent.control import ControlServer, NotRunningError, ask
+from tracker_agent.log import LogOutput
+from tracker_agent.own_stream import Identity
+from tracker_agent.pipeline import Pipeline, PipelineSettings
+from tracker_agent.state_lock import StateError, StateLock
+from tracker_agent.supervisor import Supervisor
+from tracker_agent.systemd import Systemd
+
+# systemd
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
+        bound.bind(f"\0tracker-test-{os.getpid()}")
+        bound.settimeout(20)
+        yield bound
+
+
+def test_abstract_notify_socket_is_reached(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"@tracker-test-{os.getpid()}"
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+
+    Systemd({"NOTIFY_SOCKET": address}).status("two\nlines")
+
+    assert listener.recv(4096) == b"STATUS=two lines"
+
+
+def test_service_manager_that_went_away_is_no_fault() -> None:
+    Systemd({"NOTIFY_SOCKET": "/no/such/socket"}).ready()
+    Systemd({}).ready()
+
+
+def test_systemd_python_is_used_where_it_is_installed(tmp_path: Path) -> None:
+    package = tmp_path / "systemd"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "daemon.py").write_text("def notify(message): print('library:', message)\n")
+    script = "from tracker_agent.systemd import Systemd\nSystemd({'NOTIFY_SOCKET': '/no/such/socket'}).feed_watchdog()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stdout == "library: WATCHDOG=1\n"
+
+
+def test_watchdog_of_another_process_is_not_fed() -> None:
+    assert Systemd({"WATCHDOG_USEC": "6000000"}).watchdog_interval_s == pytest.approx(2)
+    assert Systemd({"WATCHDOG_USEC": "6000000", "WATCHDOG_PID": "1"}).watchdog_interval_s is None
+    assert Systemd({"WATCHDOG_USEC": "soon"}).watchdog_interval_s is None
+    assert Systemd({}).watchdog_interval_s is None
+
+
+def test_journal_is_known_by_device_and_inode() -> None:
+    read, write = os.pipe()
+    status = os.fstat(write)
+    stream = f"{status.st_dev}:{status.st_ino}"
+
+    assert systemd.journal_reads(write, {"JOURNAL_STREAM": stream})
+    assert not systemd.journal_reads(write, {"JOURNAL_STREAM": "1:1"})
+    assert not systemd.journal_reads(write, {})
+    os.close(read)
+    os.close(write)
+
+
+# The supervisor
+
+
+async def test_crashing_task_is_restarted_while_the_others_go_on() -> None:
+    runs = []
+    turns = []
+
+    async def crash() -> None:
+        runs.append(1)
+        raise RuntimeError("boom")
+
+    async def steady() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0.001)
+
+    with structlog.testing.capture_logs() as logs:
+        supervisor = Supervisor(Clock(), structlog.get_logger(), restart_first_s=0.001)
+        supervisor.start("crashing", crash)
+        supervisor.start("steady", steady)
+        await until(lambda: len(runs) >= 4)
+        seen = len(turns)
+        await until(lambda: len(turns) > seen)
+        status = supervisor.status()
+        await supervisor.cancel_all()
+
+    assert status["crashing"]["crashes"] >= 3
+    assert status["crashing"]["last_error"] == "RuntimeError: boom"
+    assert status["steady"] == {"crashes": 0, "last_error": ""}
+    assert [log["exc_info"] is not None for log in logs][:3] == [True, False, False], (
+        "one traceback, not three"
+    )
+
+
+async def test_restarts_come_less_and_less_often() -> None:
+    async def crash() -> None:
+        raise RuntimeError("boom")
+
+    with structlog.testing.capture_logs() as logs:
+        supervisor = Supervisor(Clock(), structlog.get_logger(), restart_first_s=0.001)
+        supervisor.start("crashing", crash)
+        await until(lambda: len(logs) >= 5)
+        await supervisor.cancel_all()
+
+    assert [log["restart_in_s"] for log in logs][:5] == [0.001, 0.002, 0.004, 0.008, 0.016]
+
+
+async def test_task_that_returns_is_done() -> None:
+    supervisor = Supervisor(Clock(), structlog.get_logger())
+
+    async def work() -> None:
+        pass
+
+    supervisor.start("short", work)
+
+    assert await supervisor.wait("short", 10)
+    assert supervisor.status()["short"]["crashes"] == 0
+
+
+# The watchdog
+
+
+class Told(Systemd):
+    """Notes what a service manager would be told."""
+
+    def __init__(self) -> None:
+        super().__init__({"NOTIFY_SOCKET": "x", "WATCHDOG_USEC": "3000"}, self.note)
+        self.messages: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.messages.append(message)
+
+
+async def test_watchdog_is_not_fed_while_a_loop_is_stuck(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(
+        None,
+        {},
+        {
+            ("server", "url"): "http://127.0.0.1:9",
+            ("agent", "state_dir"): str(tmp_path / "state"),
+            ("agent", "spools"): [str(tmp_path / "spool")],
+        },
+        1000,
+    )
+    told = Told()
+    log = SimpleNamespace(logger=structlog.get_logger())
+    agent = Agent(config, lambda: config, log, told)  # type: ignore[arg-type]
+    stuck: list[str] = []
+    monkeypatch.setattr(agent, "_stuck", lambda: stuck)
+    with structlog.testing.capture_logs() as logs:
+        beating = asyncio.create_task(agent._beat())
+        await until(lambda: told.messages.count("WATCHDOG=1") >= 2)
+
+        stuck = ["lane default"]
+        await until(lambda: told.messages[-1] == "STATUS=stuck: lane default")
+        told.messages.clear()
+        await until(lambda: len(told.messages) >= 3)
+        fed_while_stuck = told.messages.count("WATCHDOG=1")
+        stuck = []
+        await until(lambda: "WATCHDOG=1" in told.messages)
+
+        beating.cancel()
+    assert fed_while_stuck == 0
+    assert [log["stuck"] for log in logs] == [["lane default"]]
+
+
+def pipeline_at(now: float, **parts: Any) -> Pipeline:
+    clock = SimpleNamespace(monotonic=lambda: now)
+    settings = PipelineSettings("/s", ("/p",), "http://h", None)
+    own = SimpleNamespace(directory="/s/streams")
+    identity = Identity("m", "b", "h", "0")
+    pipeline = Pipeline(settings, identity, own, clock, structlog.get_logger(), SimpleNamespace(url="u"))  # type: ignore[arg-type]
+    for name, value in parts.items():
+        setattr(pipeline, name, value)
+    return pipeline
+
+
+async def test_scan_that_waits_for_no_disk_and_does_not_turn_is_stuck() -> None:
+    def root(busy: bool, turned_at: float) -> Any:
+        return SimpleNamespace(path="/p", thread=SimpleNamespace(busy=busy), turned_at=turned_at)
+
+    assert pipeline_at(1000.0, _roots=[root(False, 0.0)]).stuck() == ["scan /p"]
+    assert pipeline_at(1000.0, _roots=[root(True, 0.0)]).stuck() == [], "a dead mount is no reason to restart"
+    assert pipeline_at(1000.0, _roots=[root(False, 999.0)]).stuck() == []
+
+
+async def test_lane_with_work_that_does_not_turn_is_stuck() -> None:
+    def lane(has_work: bool, turned_at: float) -> Any:
+        return SimpleNamespace(credential=SimpleNamespace(name="d"), has_work=has_work, turned_at=turned_at)
+
+    assert pipeline_at(1000.0, _lanes={None: lane(True, 0.0)}).stuck() == ["lane d"]
+    assert pipeline_at(1000.0, _lanes={None: lane(False, 0.0)}).stuck() == [], "an absent server is no reason"
+    assert pipeline_at(1000.0, _lanes={None: lane(True, 900.0)}).stuck() == []
+
+
+# The state lock and the announcement
+
+
+def test_lock_can_be_taken_again_once_it_is_let_go(tmp_path: Path) -> None:
+    first = StateLock.take(tmp_path)
+    with pytest.raises(StateError, match=f"pid {os.getpid()}"):
+        StateLock.take(tmp_path)
+
+    first.close()
+
+    StateLock.take(tmp_path).close()
+
+
+def test_second_agent_on_a_spool_is_told_of_the_first(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tracker_agent.agent_file import AgentFile\n"
+        "file = AgentFile(Path(sys.argv[1])); file.announce({'pid': 1})\n"
+        "print(file.problem, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "\n"
+        second = AgentFile(tmp_path)
+
+        second.announce({"pid": 2})
+
+        assert "another agent serves" in second.problem
+        assert json.loads((tmp_path / "agent.json").read_text()) == {"pid": 1}
+        first.communicate("\n", timeout=30)
+    second.announce({"pid": 2})
+    assert second.problem == ""
+    second.close()
+
+
+def test_read_lock_of_a_user_does_not_keep_the_agent_from_announcing_itself(tmp_path: Path) -> None:
+    AgentFile(tmp_path).announce({"pid": 1})
+    script = "import fcntl, sys\nfile = open(sys.argv[1])\nfcntl.lockf(file, fcntl.LOCK_SH)\nprint(flush=True); input()"
+    (tmp_path / "agent.lock").unlink()
+    (tmp_path / "agent.lock").write_text("")
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "agent.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as rude:
+        assert rude.stdout is not None
+        rude.stdout.readline()
+        ours = AgentFile(tmp_path)
+
+        ours.announce({"pid": 2})
+
+        assert ours.problem == ""
+        rude.communicate("\n", timeout=30)
+    ours.close()
+
+
+def test_names_taken_by_someone_else_are_taken_back(tmp_path: Path) -> None:
+    require.root()
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / "agent.json").symlink_to(tmp_path / "target")
+    (tmp_path / "agent.lock").write_text("")
+    os.chown(tmp_path / "agent.lock", 54321, 54321)
+    ours = AgentFile(tmp_path)
+
+    ours.announce({"pid": 2})
+
+    assert ours.problem == ""
+    assert (tmp_path / "agent.lock").stat().st_uid == 0
+    assert (tmp_path / "target").read_text() == "precious"
+    assert json.loads((tmp_path / "agent.json").read_text()) == {"pid": 2}
+    ours.close()
+
+
+def test_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("")
+    (tmp_path / "agent.lock").symlink_to(tmp_path / "target")
+    ours = AgentFile(tmp_path)
+
+    ours.announce({"pid": 2})
+
+    assert ours.problem == ""
+    assert not (tmp_path / "agent.lock").is_symlink()
+    locked = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    free = subprocess.run([sys.executable, "-c", locked, str(tmp_path / "target")], check=False, timeout=60)
+    assert free.returncode == 0
+    ours.close()
+
+
+# The log
+
+
+def test_full_pipe_costs_lines_and_not_the_agent() -> None:
+    read, write = os.pipe()
+    output = LogOutput(write)
+
+    for _ in range(100):
+        output.msg("x" * 4000)
+        if output.dropped:
+            break
+
+    assert output.dropped == 1
+    os.close(read)
+    output.msg("nobody reads this")
+    assert output.dropped == 2
+    os.close(write)
+
+
+# The control socket
+
+
+async def test_control_socket_works_below_a_long_path(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    server = ControlServer(deep, {"status": lambda: {"fine": True}})
+    await server.start()
+
+    answer = await asyncio.to_thread(ask, deep, "status")
+
+    await server.close()
+    assert answer == {"fine": True}
+    with pytest.raises(NotRunningError):
+        ask(deep, "status")
+
+
+async def test_caller_who_says_nothing_holds_nobody_up(tmp_path: Path) -> None:
+    server = ControlServer(tmp_path, {"status": lambda: {"fine": True}})
+    await server.start()
+    directory = os.open(tmp_path, os.O_PATH)
+    silent = socket.socket(socket.AF_UNIX)
+    silent.connect(f"/proc/self/fd/{directory}/agent.sock")
+    os.close(directory)
+
+    answer = await asyncio.to_thread(ask, tmp_path, "status")
+
+    assert answer == {"fine": True}
+    silent.close()
+    await server.close()
+
+
+async def test_other_users_are_refused_whatever_the_sockets_mode(tmp_path: Path) -> None:
+    require.root()
+    server = ControlServer(tmp_path, {"status": lambda: {"secret": True}})
+    await server.start()
+    (tmp_path / "agent.sock").chmod(0o666)
+    said = []
+
+    def ask_as_someone_else() -> None:
+        directory = os.open(tmp_path, os.O_PATH)
+        with socket.socket(socket.AF_UNIX) as connection:
+            # Credentials are those of connect(): this thread's own.
+            _set_thread_uid(54321)
+            connection.connect(f"/proc/self/fd/{directory}/agent.sock")
+            connection.sendall(b'{"command": "status"}\n')
+            said.append(connection.makefile().readline())
+        os.close(directory)
+
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        if parent != Path("/tmp"):
+            parent.chmod(0o755)
+    thread = threading.Thread(target=ask_as_someone_else)
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    await server.close()
+    assert "only root and the agent's own user" in said[0]
+
+
+def _set_thread_uid(uid: int) -> None:
+    """Change the user of this thread alone, as the bare system call does."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    setresuid = 117  # x86-64
+    if os.uname().machine == "aarch64":
+        setresuid = 147
+    assert libc.syscall(setresuid, uid, uid, uid) == 0
+
+
+# The human status
+
+
+def status_with(**shipping: Any) -> dict[str, Any]:
+    return {
+        "agent": {
+            "version": "1",
+            "host": "h",
+            "pid": 1,
+            "uptime_s": 7300,
+            "rss_bytes": 3 << 20,
+            "warnings": [],
+            "reload_problem": "",
+            "stuck": [],
+        },
+        "spools": [],
+        "server": {"url": "http://s", "key": "tk_x_…"},
+        "shipping": {
+            "lanes": [
+                {
+                    "credential": "default",
+                    "state": "shipping",
+                    "reason": "",
+                    "last_contact_s": 3.0,
+                    "next_try_s": None,
+                }
+            ],
+            "streams": {"known": 2, "live": 1, "shipped": 1, "parked": 0, "kept": 0, "foreign": 0},
+            "behind": {"streams": 0, "bytes": 0, "unasked": 0},
+            **shipping,
+        },
+        "sampler": None,
+        "tasks": {},
+    }
+
+
+def test_healthy_agent_needs_no_attention() -> None:
+    text = report.render(status_with())
+
+    assert "Nothing needs attention." in text
+    assert "up 2 h, 3.0 MiB" in text
+    assert "last contact 3 s ago" in text
+    assert "everything written is on the server" in text
+
+
+def test_what_is_behind_lost_and_parked_is_named_with_its_reason() -> None:
+    text = report.render(
+        status_with(
+            behind={"streams": 3, "bytes": 5 << 20, "unasked": 0},
+            losses={"damage": {"gaps": 2, "bytes": 100}},
+            parked=[{"run": "r1", "path": "/s/1/r1", "code": "forbidden", "reason": "it is hers"}],
+            foreign=[{"path": "/s/1/x", "reason": "no HEADER"}],
+            spools=[{"path": "/s", "runs": 1, "watched": True, "problem": "no answer for 60 s"}],
+        )
+    )
+
+    assert "Behind    5.0 MiB in 3 streams" in text
+    assert "lost: 100 bytes in 2 gaps: damage" in text
+    assert "parked: run r1 (/s/1/r1): forbidden: it is hers → the run belongs to someone else" in text
+    assert "ignored: /s/1/x: no HEADER" in text
+    assert "spool /s: no answer for 60 s" in text
+
+
+def test_long_lists_are_cut_and_say_so() -> None:
+    text = report.render(status_with(foreign=[{"path": f"/s/{n}", "reason": "r"} for n in range(25)]))
+
+    assert text.count("ignored:") == report.SHOWN_MAX
+    assert "… and 15 more" in text
+
+
+def test_status_line_names_an_ill_server() -> None:
+    shipping = status_with(
+        lanes=[
+            {
+                "credential": "d",
+                "state": "parked",
+                "reason": "401",
+                "last_contact_s": None,
+                "next_try_s": 10.0,
+            }
+        ],
+        behind={"streams": 1, "bytes": 2048, "unasked": 0},
+    )["shipping"]
+
+    assert report.summary(shipping) == "1 live streams, 2.0 KiB behind, server: parked (401)"
