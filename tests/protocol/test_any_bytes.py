@@ -215,7 +215,8 @@ def test_random_bytes_never_read_as_lines() -> None:
     assert declared_end(b"") == 1 and START.match(b"") is None
 
 
-@given(any_bytes, st.integers(1, 400))
+@settings(max_examples=40)
+@given(any_bytes, st.integers(20, 400))
 def test_a_live_reader_that_sees_the_file_grow_reads_what_a_late_one_reads(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, step: int
 ) -> None:

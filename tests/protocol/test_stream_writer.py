@@ -83,12 +83,14 @@ def sealed(directory: Path) -> dict[Path, int]:
     return sizes
 
 
-def short_by(size: int) -> Callable[[str, tuple[Any, ...]], tuple[Any, ...] | None]:
+def short_by(size: int, truncates: bool) -> Callable[[str, tuple[Any, ...]], tuple[Any, ...] | None]:
     """Make the next write() take only the first `size` bytes; none: it fails, as the kernel has it."""
     done = False
 
     def before(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         nonlocal done
+        if name == "ftruncate" and not truncates:
+            raise OSError(errno.EIO, "Input/output error")
         if name != "write" or done:
             return None
         done = True
@@ -111,14 +113,7 @@ def test_a_write_cut_short_at_any_byte_loses_nothing_else(
         stream = StreamWriter(str(directory), HEADER)
         stream.write(1, b"before")
 
-        short = short_by(cut)
-
-        def before(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            if name == "ftruncate" and not truncates:
-                raise OSError(errno.EIO, "Input/output error")
-            return short(name, arguments)
-
-        faulty.before = before
+        faulty.before = short_by(cut, truncates)
         with pytest.raises(OSError, match="space"):
             stream.write(1, body)
         stream.write(1, b"after")
@@ -180,6 +175,27 @@ def random_faults(rng: random.Random) -> Callable[[str, tuple[Any, ...]], tuple[
     return before
 
 
+def interrupting(
+    nth: int, moment: str, short: bool
+) -> tuple[Callable[[str, tuple[Any, ...]], tuple[Any, ...] | None], Callable[[str], None]]:
+    """Interrupt before or after the nth call from now on; cut every fourth write short."""
+    countdown = iter([*range(nth, -1, -1), *[-1] * 1000])
+    writes = iter(range(1000))
+
+    def before(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if moment == "before" and next(countdown) == 0:
+            raise Interrupted
+        if short and name == "write" and next(writes) % 4 == 3:
+            return arguments[0], arguments[1][:5]
+        return None
+
+    def after(_name: str) -> None:
+        if moment == "after" and next(countdown) == 0:
+            raise Interrupted
+
+    return before, after
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("short", [False, True])
 def test_ctrl_c_at_any_call_costs_at_most_the_record_it_hit(
@@ -190,21 +206,7 @@ def test_ctrl_c_at_any_call_costs_at_most_the_record_it_hit(
         directory.mkdir()
         faulty.before, faulty.after = lambda name, arguments: None, lambda name: None
         stream = StreamWriter(str(directory), HEADER, segment_bytes=300)
-        countdown = iter([*range(nth, -1, -1), *[-1] * 1000])
-        writes = iter(range(1000))
-
-        def before(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            if moment == "before" and next(countdown) == 0:
-                raise Interrupted
-            if short and name == "write" and next(writes) % 4 == 3:
-                return arguments[0], arguments[1][:5]
-            return None
-
-        def after(name: str) -> None:
-            if moment == "after" and next(countdown) == 0:
-                raise Interrupted
-
-        faulty.before, faulty.after = before, after
+        faulty.before, faulty.after = interrupting(nth, moment, short)
         acknowledged, interrupted = [], []
         ended: dict[Path, int] = {}
         for number in range(20):
@@ -364,7 +366,7 @@ def test_a_short_write_that_cannot_be_taken_back_goes_to_the_next_segment(tmp_pa
 
 
 FULL_DISK = """
-import subprocess
+import shutil, subprocess
 place = os.path.join(directory, 'disk')
 os.mkdir(place)
 if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', place]).returncode:
@@ -387,13 +389,11 @@ for round in range(6):
     # Room again: the oldest segment is gone, as if shipped and deleted; keep a copy to read later.
     names = sorted(n for n in os.listdir(place) if n.endswith('.mpl'))
     for name in names[:-1]:
-        with open(os.path.join(place, name), 'rb') as source, open(os.path.join(directory, name), 'wb') as copy:
-            copy.write(source.read())
+        shutil.copy(os.path.join(place, name), directory)
         os.unlink(os.path.join(place, name))
 w.close()
 for name in os.listdir(place):
-    with open(os.path.join(place, name), 'rb') as source, open(os.path.join(directory, name), 'wb') as copy:
-        copy.write(source.read())
+    shutil.copy(os.path.join(place, name), directory)
 with open(os.path.join(directory, 'kept'), 'wb') as file:
     file.write(b'\\n'.join(kept))
 """
@@ -418,7 +418,8 @@ def test_a_full_disk_loses_only_what_was_refused(tmp_path: Path) -> None:
 def holder(tmp_path: Path) -> "Iterator[subprocess.Popen[str]]":
     code = "w = StreamWriter(directory, HEADER)\n"
     code += "pid = os.fork()\nif pid == 0:\n    w.forget()\n    os._exit(0)\nos.waitpid(pid, 0)\n"
-    code += "print('up', flush=True)\nsys.stdin.readline()\nw.close()\nprint('closed', flush=True)\nsys.stdin.read()\n"
+    code += "print('up', flush=True)\nsys.stdin.readline()\nw.close()\n"
+    code += "print('closed', flush=True)\nsys.stdin.read()\n"
     process = child(tmp_path, code)
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"

@@ -159,11 +159,11 @@ class Segments(unittest.TestCase):
             for at in range(len(outer)):
                 damaged = outer[:at] + bytes(bytearray([outer[at] ^ 0x10])) + outer[at + 1 :]
 
-                records, gaps = read_sealed(encode_header(HEADER) + damaged + after, STREAM)
+                records, _ = read_sealed(encode_header(HEADER) + damaged + after, STREAM)
 
                 self.assertEqual([body for _, kind, body in records if kind == 1], [b"after"], at)
             for cut in range(len(outer)):
-                records, gaps = read_sealed(encode_header(HEADER) + outer[:cut], STREAM)
+                records, _ = read_sealed(encode_header(HEADER) + outer[:cut], STREAM)
                 self.assertEqual(len(records), 1)
 
 
