@@ -91,7 +91,7 @@ class Config(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at 
         return self._values[name]
 
     def __setitem__(self, name: "Any", value: "Any") -> None:
-        self._set({name if type(name) is str else str(name): value})
+        self._set({name if type(name) is str else str(to_plain(name)): value})
 
     def __delitem__(self, name: str) -> None:
         del self._values[name]

@@ -57,7 +57,7 @@ def describe(error: "Optional[BaseException]") -> "Optional[Dict[str, str]]":
 
 def _traceback(error: BaseException) -> str:
     try:
-        import traceback  # only where there is one to print
+        import traceback
 
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         return "".join(lines)[-TEXT_CHARACTERS_MAX:]
@@ -89,6 +89,10 @@ class ExitWatch:
 
     def install(self) -> None:
         """Wrap sys.exit. May be called twice."""
+        # Loaded now, since a first import at exit would make the interpreter forget that Ctrl-C ended
+        # it (any eval() does, and namedtuple uses that): status 1 instead of death by SIGINT.
+        import traceback  # noqa: F401
+
         if self._original is not None:
             return
         original = self._original = sys.exit
@@ -118,11 +122,29 @@ class ExitWatch:
         error = sys.exc_info()[1]  # a multiprocessing child's last functions run while it flies
         if error is not None:
             return end_of(error)
-        if self.code is not None:
-            return End(self.code)
+        code = _child_code() if self.code is None else self.code
+        if code is not None:
+            return End(code)
         interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
         # From a prompt or a notebook one goes on after an exception.
         return End(0) if interactive else end_of(getattr(sys, "last_value", None))
+
+
+def _child_code() -> "Optional[int]":
+    """Return the exit code of a multiprocessing child that runs its atexit functions (3.13 and later).
+
+    There the exception is over and its message gone; only the function that forked still has the code.
+    """
+    frame = sys._getframe()  # noqa: SLF001
+    while frame is not None and frame.f_code.co_name != "_bootstrap":
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.startswith("multiprocessing.") and frame.f_code.co_name in ("_launch", "main"):
+            code = frame.f_locals.get("code")
+            return code if isinstance(code, int) else None
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return None
 
 
 def at_child_exit(function: "Callable[[], None]") -> None:

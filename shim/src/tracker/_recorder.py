@@ -79,8 +79,8 @@ class Recorder:
         with self.lock:
             if self.busy:
                 return self._nested_recorder().write(kind, body)
-            self.busy = True
             try:
+                self.busy = True
                 self.append(kind, body)
                 return True
             except (OSError, ValueError) as error:

@@ -17,7 +17,7 @@ from ._recorder import Recorder, Records
 from ._spool import RunPlace
 from ._summary import Summary
 from ._terminal import Terminal
-from ._values import UnsupportedError, flatten, is_mapping, split_in_half, to_number_or_text
+from ._values import UnsupportedError, flatten, is_mapping, split_in_half, to_number_or_text, to_plain
 from .protocol.bodies import Patch, Value, pack
 from .protocol.bodies import Run as RunBody
 from .protocol.kinds import CONFIG, LINE_BYTES_MAX, METRICS, RUN, SUMMARY, VALUE
@@ -104,9 +104,9 @@ class Run:
             ):
                 with recorder.lock:
                     if not recorder.busy and ([*data] == self._names or self._recall(data)):
-                        recorder.busy = True
+                        at = self._step if step is None else step
                         try:
-                            at = self._step if step is None else step
+                            recorder.busy = True
                             recorder.append(
                                 METRICS, self._pack((recorder.clock_offset + monotonic_ns(), at, data))
                             )
@@ -330,7 +330,7 @@ class Run:
 
     @name.setter
     def name(self, name: str) -> None:
-        self._set_field("name", str(name))
+        self._set_field("name", name)
 
     @property
     def notes(self) -> Optional[str]:
@@ -339,7 +339,7 @@ class Run:
 
     @notes.setter
     def notes(self, notes: Optional[str]) -> None:
-        self._set_field("notes", "" if notes is None else str(notes))
+        self._set_field("notes", "" if notes is None else notes)
 
     @property
     def tags(self) -> Tuple[str, ...]:
@@ -348,7 +348,9 @@ class Run:
 
     @tags.setter
     def tags(self, tags: Any) -> None:
-        given = [tags] if isinstance(tags, str) else tags or []
+        given = to_plain(tags)
+        if not isinstance(given, list):
+            given = [] if given is None else [given]
         self._set_field("tags", [str(tag) for tag in given])
 
     @property
@@ -371,7 +373,7 @@ class Run:
     # State records
 
     def _set_field(self, name: str, value: Any) -> None:
-        self._fields[name] = value
+        value = self._fields[name] = value if isinstance(value, list) else str(to_plain(value))
         self._record(RUN, lambda recorder: RunBody(recorder.time(), {name: value}).encode(), "run")
 
     def _record_config(self, values: Dict[str, Any], removed: List[str]) -> None:
@@ -405,6 +407,13 @@ class Run:
             records.append((SUMMARY, Patch(time, by_hand).encode()))
         return records
 
+    def _join(self) -> Records:
+        # Not earlier: multiprocessing forgets what was registered before its child had begun.
+        from ._session import at_exit
+
+        _ending.at_child_exit(lambda: at_exit(self))
+        return self._belong()
+
     def _belong(self) -> Records:
         """Return the record that says whose run a stream belongs to, where another one describes it."""
         fields: Dict[str, Any] = {
@@ -415,7 +424,7 @@ class Run:
     # Processes
 
     def _new_recorder(self, described: bool) -> Recorder:
-        opening = self._belong if described else self._describe
+        opening = self._join if described else self._describe
         recorder = Recorder(self._place, opening, self._belong, self._describe, self._warn_of_loss)
         return self._recorders.setdefault(recorder.pid, recorder)
 
@@ -429,15 +438,7 @@ class Run:
                 if former is not None:
                     former.forget()
             self._recorder = recorder
-            if not self._finished:
-                self.end_with_child()
         return recorder
-
-    def end_with_child(self) -> None:
-        """See to it that the run ends with this process, where multiprocessing made it."""
-        from ._session import at_exit
-
-        _ending.at_child_exit(lambda: at_exit(self))
 
     def __reduce__(self) -> Any:
         """Pickled, for a child process: there it goes on in the same run, in a stream of its own."""

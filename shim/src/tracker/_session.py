@@ -98,7 +98,6 @@ def attach(
     if not disabled:
         _exit_watch.install()
         _attached.append(run)
-        run.end_with_child()
     return _publish(run) if _current is None else run
 
 

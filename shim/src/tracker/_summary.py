@@ -83,7 +83,7 @@ class Summary(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at
         return value if type(value) in (float, int, bool, str) else to_plain(value)
 
     def __setitem__(self, name: "Any", value: "Any") -> None:
-        self._set({name if type(name) is str else str(name): value})
+        self._set({name if type(name) is str else str(to_plain(name)): value})
 
     def __delitem__(self, name: str) -> None:
         del self._latest[name]

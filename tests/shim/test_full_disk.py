@@ -1,0 +1,159 @@
+"""Disks that refuse: training goes on, the loss is counted, and reported when writing works again."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.shim.scripts import reading, run_script
+from tests.support import require
+from tracker.protocol import kinds
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    require.root()
+    mount = require.program("mount")
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    made = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(directory)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        require.absent("mount", made.stderr.strip(), "run the tests where tmpfs may be mounted")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_a_full_disk_costs_counted_records_and_one_warning(small_disk: Path) -> None:
+    script = """
+        import os, sys, tracker
+        run = tracker.init(id="run", config={"a": 1})
+        for step in range(5000):
+            tracker.log({"n": step, "pad/" + "x" * 200: 1.0})
+        lost = run.lost
+        assert 0 < lost < 5000, lost
+        tracker.config.late = 2
+        assert run.lost == lost + 1
+        tracker.summary["best"] = 3
+        os.unlink(sys.argv[1])
+        tracker.log({"after": 1})
+        assert run.lost == lost + 2
+        tracker.finish()
+    """
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * 100_000)
+
+    _, err = run_script(script, str(filler), TRACKER_DIR=str(small_disk / "spool"))
+
+    assert err.count("warning") == 1
+    assert "No space left on device" in err and "TRACKER_DIR" in err
+    (stream,) = reading(small_disk)
+    (lost,) = stream.of(kinds.LOST)
+    assert "No space left" in lost.reason
+    steps = [values["n"] for _, values in stream.metrics if "n" in values]
+    assert len(steps) + lost.records == 5000 + 2
+    assert stream.metrics[-1] == (5000, {"after": 1})
+    assert stream.of(kinds.CONFIG)[-1].set == {"a": 1, "late": 2}
+    assert stream.of(kinds.SUMMARY)[-1].set == {"best": 3}
+    assert stream.exits == [0]
+
+
+def test_a_quota_costs_counted_records_until_it_is_raised(tmp_path: Path) -> None:
+    script = """
+        import resource, tracker
+        run = tracker.init(id="run")
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+        for step in range(100):
+            tracker.log({"n": step})
+        lost = run.lost
+        assert 0 < lost < 100, lost
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        tracker.log({"n": 100})
+        print(lost)
+    """
+
+    out, err = run_script(script, TRACKER_DIR=str(tmp_path))
+
+    assert err.count("warning") == 1 and "File too large" in err
+    (stream,) = reading(tmp_path)
+    steps = [values["n"] for _, values in stream.metrics]
+    assert steps == [*range(100 - int(out)), 100]
+    assert [record.records for record in stream.of(kinds.LOST)] == [int(out)]
+
+
+def test_a_read_only_spool_is_named_and_records_go_where_they_can(small_disk: Path, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+
+    _, err = run_script(
+        "import tracker; tracker.init().log({'a': 1})",
+        TRACKER_DIR=str(small_disk),
+        XDG_STATE_HOME=str(tmp_path / "state"),
+    )
+
+    assert "Read-only file system" in err and str(small_disk) in err
+    (stream,) = reading(tmp_path / "state")
+    assert stream.metrics == [(0, {"a": 1})]
+
+
+def test_a_disk_full_from_the_start_costs_counted_records_and_recovers(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    script = """
+        import os, sys, tracker, tracker._recorder
+        tracker._recorder.REOPEN_INTERVAL_NS = 0
+        run = tracker.init(id="run", name="n", config={"a": 1})
+        for step in range(10):
+            tracker.log({"n": step})
+        assert run.lost == 10
+        os.unlink(sys.argv[1])
+        tracker.log({"n": 10})
+        tracker.finish()
+    """
+    filler = small_disk / "filler"
+    with pytest.raises(OSError) as raised, filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    assert raised.value.errno == errno.ENOSPC
+    home = small_disk / "home"
+
+    _, err = run_script(
+        script, str(filler), TRACKER_DIR=str(small_disk / "spool"), XDG_STATE_HOME=str(home), HOME=str(home)
+    )
+
+    assert "nothing can be recorded" in err and "TRACKER_DIR" in err
+    streams = reading(small_disk)
+    (stream,) = streams
+    assert stream.of(kinds.RUN)[0].fields["name"] == "n"
+    assert stream.of(kinds.CONFIG)[0].set == {"a": 1}
+    assert [record.records for record in stream.of(kinds.LOST)] == [10]
+    assert stream.metrics == [(10, {"n": 10})]
+    assert stream.exits == [0]
+
+
+def test_descriptors_closed_by_others_cost_one_record_at_most(tmp_path: Path) -> None:
+    script = """
+        import os, tracker
+        run = tracker.init(id="run", config={"a": 1})
+        tracker.log({"n": 0})
+        os.closerange(3, 100)
+        for step in range(1, 10):
+            tracker.log({"n": step})
+        assert run.lost == 1, run.lost
+    """
+
+    run_script(script, TRACKER_DIR=str(tmp_path))
+
+    first, second = reading(tmp_path)
+    assert [values["n"] for _, values in first.metrics + second.metrics] == [0, *range(2, 10)]
+    assert [record.records for record in second.of(kinds.LOST)] == [1]
+    assert second.of(kinds.CONFIG)[0].set == {"a": 1}
+    assert os.listdir(tmp_path / str(os.geteuid()) / "run")
