@@ -75,7 +75,8 @@ class Spool:
         return writer.header.stream
 
     def segments(self, stream: bytes) -> list[Path]:
-        return sorted(self.root.glob(f"*/*/{stream.hex()}.*.mpl"))
+        found = self.user.glob(f"*/{stream.hex()}.*.mpl")
+        return sorted(path for path in found if not path.parent.is_symlink())
 
     def content(self, stream: bytes) -> bytes:
         return b"".join(path.read_bytes() for path in self.segments(stream))

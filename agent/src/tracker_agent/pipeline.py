@@ -228,7 +228,8 @@ class Pipeline:
             if findings.more:
                 continue
             try:
-                await asyncio.wait_for(root.hinted.wait(), self._settings.scan_interval_s)
+                async with asyncio.timeout(self._settings.scan_interval_s):
+                    await root.hinted.wait()
             except TimeoutError:
                 pass
 
@@ -358,6 +359,7 @@ class Pipeline:
                 self.counters,
                 self._log,
                 self._ended,
+                self._exited,
                 self._restored,
             )
             lane.epoch = self._checkpoint.epoch
@@ -446,6 +448,11 @@ class Pipeline:
                 if stream.pid not in self._deaths:
                     entry.ask_lock = True
                 self._see_writer(stream)
+
+    def _exited(self, stream: Stream) -> None:
+        """Look whether the writer has gone too: its process may live on, as in a notebook."""
+        stream.entry.ask_lock = True
+        self._look_soon([stream])
 
     def _ended(self, stream: Stream) -> None:
         """Note that a stream's writer is gone and the server has all of it."""

@@ -92,7 +92,8 @@ class Lane:
         counters: Counters,
         log: FilteringBoundLogger,
         ended: Callable[[Stream], None],
-        restored: Callable[[], None] = lambda: None,
+        exited: Callable[[Stream], None],
+        restored: Callable[[], None],
     ) -> None:
         self.credential = credential
         self.streams: dict[tuple[int, bytes], Stream] = {}
@@ -111,6 +112,7 @@ class Lane:
         self._counters = counters
         self._log = log.bind(credential=credential.name, server=sender.url)
         self._ended = ended
+        self._exited = exited
         self._restored = restored
         self._backoff = Backoff(settings.retry_first_s, settings.retry_max_s)
         self._next_try: float | None = None
@@ -274,7 +276,8 @@ class Lane:
     async def _sleep_until(self, when: float | None) -> None:
         pause = None if when is None else max(0.0, when - self._clock.monotonic())
         try:
-            await asyncio.wait_for(self._wake.wait(), pause)
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
         except TimeoutError:
             pass
 
@@ -344,9 +347,8 @@ class Lane:
     async def _compare(self, group: list[tuple[Stream, StreamOffset]]) -> None:
         thread = group[0][0].thread
         try:
-            complaints = await asyncio.wait_for(
-                thread.call(_check_all, group), SPOOL_WAIT_S + 0.01 * len(group)
-            )
+            async with asyncio.timeout(SPOOL_WAIT_S + 0.01 * len(group)):
+                complaints = await thread.call(_check_all, group)
         except TimeoutError:
             for stream, _ in group:
                 self._park(stream, "unreadable", f"{thread.name} does not answer", UNREADABLE_S)
@@ -389,9 +391,8 @@ class Lane:
                 (stream, stream.position, stream.live, limit, waited) for stream, limit, waited in group
             ]
             try:
-                results = await asyncio.wait_for(
-                    thread.call(_read_all, requests, self.batch_bytes), SPOOL_WAIT_S
-                )
+                async with asyncio.timeout(SPOOL_WAIT_S):
+                    results = await thread.call(_read_all, requests, self.batch_bytes)
             except TimeoutError:
                 for stream, _, _ in group:
                     self._park(stream, "unreadable", f"{thread.name} does not answer", UNREADABLE_S)
@@ -424,6 +425,8 @@ class Lane:
             if reading.pieces:
                 stream.setbacks = 0
                 stream.exited = reading.exited
+                if stream.exited and stream.live:
+                    self._exited(stream)
             if reading.state is State.MORE:
                 self.ready(stream)
                 continue
