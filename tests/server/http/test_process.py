@@ -78,7 +78,8 @@ def test_the_epoch_stays_over_restarts_and_differs_between_databases(tmp_path: P
 
 def test_sigterm_ends_open_event_streams_and_exits_zero(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server:
-        request = f"GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {server.admin_key}\r\n\r\n"
+        request = "GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        request += f"Authorization: Bearer {server.admin_key}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as stream:
             stream.sendall(request.encode())
             assert b"200 OK" in stream.recv(4096)
@@ -99,7 +100,8 @@ def test_a_port_in_use_is_one_clear_line_and_makes_nothing(tmp_path: Path) -> No
 
     assert done.returncode == 2
     assert done.stderr == (
-        f"tracker-server: port {port} on 127.0.0.1 is in use; stop what uses it or choose another with --port\n"
+        f"tracker-server: port {port} on 127.0.0.1 is in use; "
+        "stop what uses it or choose another with --port\n"
     )
     assert not (tmp_path / "data" / "admin-key").exists()
 
