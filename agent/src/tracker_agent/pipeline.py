@@ -245,16 +245,20 @@ class Pipeline:
         if not root.watched or self._watcher is None or not root.to_arm:
             return
         now = self._clock.monotonic()
-        busy = (
-            {s.entry.place.path for s in self._streams.values() if s.hot_until > now}
-            if root.to_arm
-            else set()
-        )
-        chosen = [path for path in root.to_arm if path not in busy]
+        streams: dict[str, list[Stream]] = {}
+        for stream in self._streams.values():
+            if stream.entry.place.path in root.to_arm:
+                streams.setdefault(stream.entry.place.path, []).append(stream)
+        chosen = []
+        for path in list(root.to_arm):
+            here = streams.get(path, [])
+            if here and all(stream.ended for stream in here):
+                del root.to_arm[path]
+            elif not any(stream.hot_until > now for stream in here):
+                del root.to_arm[path]
+                chosen.append(path)
         if not chosen:
             return
-        for path in chosen:
-            del root.to_arm[path]
         watcher = self._watcher
         await root.thread.call(lambda: [watcher.arm(path) for path in chosen])
         root.hints.update(chosen)
@@ -264,6 +268,9 @@ class Pipeline:
             if self._credentials.set(uid, key):
                 self._log.info("a user's key changed", uid=uid)
                 self._move_streams(uid)
+        if root.watched and findings.fresh:
+            root.to_arm.update(dict.fromkeys(findings.fresh))
+            root.hinted.set()
         for entry in findings.gone:
             self._gone(entry)
         for entry in findings.found:
@@ -299,9 +306,8 @@ class Pipeline:
         self._streams[key] = stream
         self._see_writer(stream)
         self._assign(stream)
-        if root.watched and stream.live and not root.own:
-            for path in (entry.place.path, os.path.dirname(entry.place.path)):
-                root.to_arm.setdefault(path)
+        if root.watched and stream.live:
+            root.to_arm.setdefault(entry.place.path)
 
     def _reason_to_keep(self, root: _Root, header: Header) -> str | None:
         if root.own:
@@ -457,6 +463,8 @@ class Pipeline:
     def _ended(self, stream: Stream) -> None:
         """Note that a stream's writer is gone and the server has all of it."""
         stream.entry.finished = True
+        if self._watcher is not None:
+            self._watcher.disarm(stream.entry.place.path)
         if stream.own or self._observed.get(stream.key) == "gone":
             return
         if stream.exited:

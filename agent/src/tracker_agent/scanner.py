@@ -26,6 +26,8 @@ DIRECTORIES_PER_SCAN = 200
 QUIET_CHECKS_PER_S = 250.0
 #: Two changes within this time may leave the same time stamp.
 SETTLED_NS = 2_000_000_000
+#: A directory that changed within this time when it was found is one to watch.
+FRESH_NS = 60_000_000_000
 #: A directory whose time stamp stays the same is listed anew this often: its clock may be another machine's.
 RELIST_S = 60.0
 FOREIGN_MAX = 1000
@@ -58,6 +60,7 @@ class Findings:
     gone: list[Entry] = field(default_factory=list)
     writers: list[Entry] = field(default_factory=list)  #: `holder` changed
     keys: list[tuple[int, str | None]] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)  #: new directories in which more may appear soon
     more: bool = False  #: there was more to look at than one call does
     next_due: float = 0.0
 
@@ -178,6 +181,7 @@ class Scanner:
             try:
                 with self._opener.user_directory(self.root, name, uid):
                     self._users[name] = _User(name, uid, _user_name(uid))
+                findings.fresh.append(path)
                 reason = None
             except Refused as error:
                 reason = str(error)
@@ -279,6 +283,8 @@ class Scanner:
 
     def _list(self, directory: _Directory, now: float, findings: Findings) -> None:
         status, names = self._opener.list_directory(directory.place)
+        if directory.relist_at == 0.0 and self._wall_ns() - status.st_mtime_ns < FRESH_NS:
+            findings.fresh.append(directory.place.path)
         directory.stamp = (status.st_mtime_ns, status.st_ino)
         directory.settled = self._wall_ns() - status.st_mtime_ns > SETTLED_NS
         directory.relist_at = now + RELIST_S

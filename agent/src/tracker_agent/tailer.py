@@ -343,7 +343,6 @@ class Tail:
                 return _Step.STOPPED  # a longer line than fits; it comes first next time
             wants = piece.wants
         reading.pending = max(0, size - offset)
-        reading.exited = False
         if isinstance(piece, Lines):
             taken = data if piece.size == len(data) else data[: piece.size]
             reading.pieces.append(Data(reading.position, head + taken if head else taken))
@@ -353,9 +352,11 @@ class Tail:
         elif head:
             reading.pieces.append(Data(reading.position, head))
             reading.position += len(head)
+            reading.exited = False
             return _Step.MOVED
         elif isinstance(piece, Gap):
             reading.pieces.append(Missing(reading.position, piece.size, _REASONS[piece.reason]))
+            reading.exited = False
         elif piece.wants == 0:
             return _Step.ENDED
         else:

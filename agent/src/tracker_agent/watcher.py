@@ -34,7 +34,7 @@ class Watcher:
         self._changed = changed
         self._watches_max = watches_max
         self._lock = threading.Lock()
-        self._armed: dict[str, Any] = {}
+        self._armed: dict[str, _Once] = {}
         self._inotify: Any = None
         if InotifyFD is None:
             self.problem = "this watchdog has no inotify for us"
@@ -69,7 +69,9 @@ class Watcher:
             | InotifyConstants.IN_ONESHOT
         )
         try:
-            self._inotify.add_callback(os.fsencode(path), Mask(mask), callback, CallbackId(id(callback)))
+            callback.wd = self._inotify.add_callback(
+                os.fsencode(path), Mask(mask), callback, CallbackId(id(callback))
+            )
         except FileNotFoundError:
             self._forget(path)
             return False
@@ -79,6 +81,13 @@ class Watcher:
             self.problem = f"no further watches: {error}"
             return False
         return True
+
+    def disarm(self, path: str) -> None:
+        """Await no hint about a directory any more."""
+        with self._lock:
+            callback = self._armed.pop(path, None)
+        if callback is not None and callback.wd is not None and self._inotify is not None:
+            self._inotify.remove_callbacks([(callback.wd, CallbackId(id(callback)))])
 
     def _fired(self, path: str) -> None:
         if self._forget(path):
@@ -107,6 +116,7 @@ class _Once:
     """What watchdog calls. Any event, the end of the watch and an overflow all mean: look there."""
 
     def __init__(self, path: str, fired: Callable[[str], None]) -> None:
+        self.wd: WatchDescriptor | None = None
         self._path = path
         self._fired = fired
 
