@@ -62,6 +62,10 @@ import threading
 thread = threading.Thread(target=sys.exit, args=(5,))
 thread.start()
 thread.join()
+import _thread, time
+_thread.start_new_thread(sys.exit, (6,))
+while _thread._count():
+    time.sleep(0.001)
 """
         self.assertEqual(self.end(script).code, 0)
 
@@ -152,18 +156,18 @@ class Processes(Recording):
             + """
 pid = os.fork()
 if not pid:
-    tracker.log({"child": 1})
+    tracker.log({"a": 10})
     tracker.config.child = 1
     sys.exit(0)
 os.waitpid(pid, 0)
-tracker.log({"parent": 2})
+tracker.log({"a": 2})
 """
         )
 
         parent, child = self.streams()
         self.assertNotEqual(parent.header.pid, child.header.pid)
-        self.assertEqual(parent.metrics, [(0, {"a": 1}), (1, {"parent": 2})])
-        self.assertEqual(child.metrics, [(1, {"child": 1})])
+        self.assertEqual(parent.metrics, [(0, {"a": 1}), (1, {"a": 2})])
+        self.assertEqual(child.metrics, [(1, {"a": 10})])
         self.assertEqual((parent.exits, child.exits), ([0], [0]))
         self.assertEqual(child.of(kinds.RUN)[0].fields, {"project": "uncategorized"})
 
