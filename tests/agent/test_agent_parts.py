@@ -62,7 +62,9 @@ def test_systemd_python_is_used_where_it_is_installed(tmp_path: Path) -> None:
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "daemon.py").write_text("def notify(message): print('library:', message)\n")
-    script = "from tracker_agent.systemd import Systemd\nSystemd({'NOTIFY_SOCKET': '/no/such/socket'}).feed_watchdog()"
+    script = (
+        "from tracker_agent.systemd import Systemd\nSystemd({'NOTIFY_SOCKET': '/nowhere'}).feed_watchdog()"
+    )
 
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -273,7 +275,9 @@ def test_second_agent_on_a_spool_is_told_of_the_first(tmp_path: Path) -> None:
 
 def test_read_lock_of_a_user_does_not_keep_the_agent_from_announcing_itself(tmp_path: Path) -> None:
     AgentFile(tmp_path).announce({"pid": 1})
-    script = "import fcntl, sys\nfile = open(sys.argv[1])\nfcntl.lockf(file, fcntl.LOCK_SH)\nprint(flush=True); input()"
+    script = (
+        "import fcntl, sys\nf = open(sys.argv[1])\nfcntl.lockf(f, fcntl.LOCK_SH)\nprint(flush=True)\ninput()"
+    )
     (tmp_path / "agent.lock").unlink()
     (tmp_path / "agent.lock").write_text("")
     with subprocess.Popen(

@@ -280,8 +280,9 @@ def test_what_the_child_prints_by_accident_is_no_answer(
 
 def test_child_ends_when_the_agent_is_killed(library: FakeNvml, tmp_path: Path) -> None:
     script = (
-        "import os, signal; from tracker_agent.collectors.nvidia import NvidiaCollector\n"
-        "collector = NvidiaCollector(); collector.sample(); print(collector._child._process.pid, flush=True)\n"
+        "import os, signal\nfrom tracker_agent.collectors.nvidia import NvidiaCollector\n"
+        "collector = NvidiaCollector(); collector.sample()\n"
+        "print(collector._child._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     read, write = os.pipe()
