@@ -212,7 +212,8 @@ def _why_not_listening(host: str, port: int, error: OSError) -> str:
         return f"port {port} on {host} is in use; stop what uses it or choose another with --port"
     if error.errno == errno.EACCES:
         return f"port {port} needs privileges this user does not have; choose one above 1023 with --port"
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+    # Names that do not resolve have negative codes (EAI_*).
+    if (error.errno or 0) < 0 or error.errno == errno.EADDRNOTAVAIL:
         return f"{host!r} is no address of this machine; choose one with --host, such as 127.0.0.1"
     return f"cannot listen on {host} port {port}: {error}"
 

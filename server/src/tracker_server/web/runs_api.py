@@ -230,7 +230,7 @@ def _run_fields(run: stored.Run) -> dict[str, Any]:
 
 
 def _row(run: stored.Run) -> answers.RunRow:
-    summary = getattr(run, "summary", None)
+    summary = run.summary
     return answers.RunRow(
         **_run_fields(run), host=run.host, summary=UNSET if summary is None else json_value(summary)
     )
