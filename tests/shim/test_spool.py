@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,8 +111,10 @@ def agent_lock(tmp_path: Path) -> Iterator[Path]:
         import signal
 
         signal.pause()
+    deadline = time.monotonic() + 30
     while not (tmp_path / "ready").exists():
-        pass
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
     yield tmp_path
     os.kill(child, 9)
     os.waitpid(child, 0)

@@ -63,8 +63,12 @@ thread = threading.Thread(target=sys.exit, args=(5,))
 thread.start()
 thread.join()
 import _thread, time
-_thread.start_new_thread(sys.exit, (6,))
-while _thread._count():
+started = []
+def leave():
+    started.append(1)
+    sys.exit(6)
+_thread.start_new_thread(leave, ())
+while not started or _thread._count():
     time.sleep(0.001)
 """
         self.assertEqual(self.end(script).code, 0)
