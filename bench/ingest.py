@@ -102,7 +102,9 @@ class Client(threading.Thread):
                 entries = [[e.stream, e.offset, e.data, {"uid": e.uid, "user": e.user}] for e in batch]
                 started = time.perf_counter()
                 body = compressor.compress(
-                    msgpack.packb({"agent": "bench", "machine": "", "host": "", "time": 0, "entries": entries})
+                    msgpack.packb(
+                        {"agent": "bench", "machine": "", "host": "", "time": 0, "entries": entries}
+                    )
                 )
                 headers = {
                     "Authorization": f"Bearer {self.key}",
@@ -139,7 +141,8 @@ def over_http(entries: list[list[Lines]], points: int) -> dict[str, Any]:
         wall = time.perf_counter() - wall
         server_cpu, client_cpu = cpu_s(status) - server_cpu, time.process_time() - client_cpu
         stored = sum(
-            server.get(f"/api/v1/runs/default/bench/bench{number}")["points"] for number in range(len(entries))
+            server.get(f"/api/v1/runs/default/bench/bench{number}")["points"]
+            for number in range(len(entries))
         )
         assert stored == points, (stored, points)
         time.sleep(5)  # the folder works once a second

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from tracker_server.store.points import Axis, MetricSummary, PointBatch, PointPage, Points, Series
 
 

@@ -1,4 +1,4 @@
-"""A second way into the server, for tests only: JSON lines on to commit(). It proves commit() is the one way in.
+"""A second way into the server, for tests only: JSON lines. It proves commit() is the one way in.
 
 Each line is one entry: {"uid", "user", "stream" (hex), "offset", "data" (base64)} or, instead of "data",
 {"gap", "reason"}.

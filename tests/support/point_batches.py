@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import numpy as np
+
 from tracker_server.store.points import MetricSummary, PointBatch, PointPage, Series
 
 #: (step, time, values)

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 from sqlalchemy import insert
+
 from tests.support.streams import START, StreamBytes
 from tracker_server.ingest.commit import AgentInfo, Committed, Entry, Lines, Outcome, commit
 from tracker_server.principal import Principal
@@ -36,7 +37,9 @@ def add_principal(
             schema.entities.select().where(schema.entities.c.name == entity)
         ).scalar()
         if entity_id is None:
-            entity_id = inserted_id(transaction.execute(insert(schema.entities).values(name=entity, created=0)))
+            entity_id = inserted_id(
+                transaction.execute(insert(schema.entities).values(name=entity, created=0))
+            )
         principal_id = inserted_id(
             transaction.execute(
                 insert(schema.principals).values(entity_id=entity_id, name=name, kind=kind, created=0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from tracker_server.store.chunk import (
     AxisBlock,
     ValueBlock,
@@ -84,7 +85,8 @@ def _describe_tail(data: bytes) -> dict[str, Any]:
 CHUNKS = {
     "axis": Chunk(lambda: encode_axis(_axis()), lambda data: _describe_axis(decode_axis(data))),
     "values-dense-float32": Chunk(
-        lambda: encode_values(ValueBlock(None, np.array([1.5, -0.0, math.nan, math.inf])), 4), _describe_values
+        lambda: encode_values(ValueBlock(None, np.array([1.5, -0.0, math.nan, math.inf])), 4),
+        _describe_values,
     ),
     "values-sparse-float64": Chunk(
         lambda: encode_values(ValueBlock(np.array([0, 9]), np.array([0.1, 1e300])), 10), _describe_values
@@ -103,7 +105,9 @@ def main() -> None:
         path = GOLDEN / f"{name}.bin"
         if not path.exists():
             path.write_bytes(chunk.make())
-            path.with_suffix(".json").write_text(json.dumps(chunk.describe(path.read_bytes()), indent=1) + "\n")
+            path.with_suffix(".json").write_text(
+                json.dumps(chunk.describe(path.read_bytes()), indent=1) + "\n"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A database of the first schema with data of every kind in it, as a compressed SQL dump, and what it reads as.
+"""A database of the first schema with data of every kind in it, as an SQL dump, and what it reads as.
 
     python -m tests.golden.database.generate
 
@@ -79,7 +79,7 @@ def _plain(columns: Any) -> dict[str, list[Any]]:
 
 
 def main() -> None:
-    """Write the files when they are missing. The schema of today must still be the first but for run_grants."""
+    """Write the files when they are missing: possible while only run_grants is newer than the first."""
     if DUMP.exists():
         return
     with tempfile.TemporaryDirectory() as directory:

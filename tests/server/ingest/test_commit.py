@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgpack
 import pytest
 from sqlalchemy import event
+
 from tests.support.front_door import commit_json_lines, to_json_line
 from tests.support.stores import Committer, add_principal
 from tests.support.streams import StreamBytes
@@ -148,7 +149,7 @@ def test_a_failing_statement_anywhere_leaves_nothing_behind_and_a_retry_stores_a
         entry = alice.lines(stream)
         count = 0
 
-        def fail(*_: object) -> None:
+        def fail(*_: object, fail_at: int = fail_at) -> None:
             nonlocal count
             count += 1
             if count == fail_at:
@@ -337,7 +338,9 @@ def test_records_before_any_run_record_go_to_uncategorized(alice: Committer) -> 
 
     detail = alice.detail(project="uncategorized")
     assert detail.run.cursor == 1
-    assert [problem.reason for problem in detail.streams[0].problems] == ["the stream does not begin with RUN"]
+    assert [problem.reason for problem in detail.streams[0].problems] == [
+        "the stream does not begin with RUN"
+    ]
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "x" * 129, "a\nb", "50%", "..", "a:b"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.support.stores import Committer, add_principal
 from tests.support.streams import StreamBytes
 from tracker_server.ingest.run_state import derive_run_state

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.stores import open_in
 from tracker_server.store.store import Store
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.golden.chunks.generate import CHUNKS, GOLDEN
 from tracker_server.store.chunk import (
     AxisBlock,
@@ -69,7 +69,9 @@ def test_any_values_come_back_bit_for_bit(slots: list[float | None]) -> None:
     assert list(range(len(slots)) if found.record is None else found.record) == list(record)
 
 
-_points = st.lists(st.dictionaries(st.integers(0, 6), st.floats() | st.floats(width=32), max_size=6), max_size=20)
+_points = st.lists(
+    st.dictionaries(st.integers(0, 6), st.floats() | st.floats(width=32), max_size=6), max_size=20
+)
 
 
 def tail_of(records: list[dict[int, float]]) -> TailBlock:
@@ -94,7 +96,9 @@ def test_any_tail_comes_back_bit_for_bit(records: list[dict[int, float]]) -> Non
 
 
 @given(_points, _points)
-def test_merged_tails_hold_the_points_of_both(one: list[dict[int, float]], other: list[dict[int, float]]) -> None:
+def test_merged_tails_hold_the_points_of_both(
+    one: list[dict[int, float]], other: list[dict[int, float]]
+) -> None:
     merged = merge_tails([tail_of(one), tail_of(other)])
 
     for metric in range(7):

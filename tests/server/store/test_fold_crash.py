@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, func, select
+
 from tests.support.point_batches import assert_same_metrics, assert_same_page, assert_same_series, make_batch
 from tests.support.stores import open_in
 from tracker_server.store import schema, tail_debt
@@ -114,7 +115,7 @@ def test_an_exception_at_any_statement_leaves_all_points(store: Store) -> None:
         fail_at += 1
         count = 0
 
-        def fail(*_: object) -> None:
+        def fail(*_: object, fail_at: int = fail_at) -> None:
             nonlocal count
             count += 1
             if count == fail_at:

@@ -13,6 +13,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
+
 from tests.golden.database.generate import DUMP, observe
 from tests.support.stores import open_in
 from tracker_server.store import migrations, schema
@@ -98,7 +99,7 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
 
-    with pytest.raises(SchemaTooNew, match="9999.*newer|9999.*at least as new"):
+    with pytest.raises(SchemaTooNew, match=r"9999.*at least as new"):
         open_in(tmp_path)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
 from tests.model.point_store_model import PointStoreModel
 from tests.support.point_batches import (
     Record,
@@ -221,7 +222,11 @@ def test_following_the_cursor_gives_every_point_once_in_order_of_arrival(subject
     cursor, seen = 0, []
     for batch in range(20):
         records = [
-            (rng.randrange(50), i, {"a": float(batch * 10 + i), "b": 0.0} if rng.random() < 0.7 else {"b": 1.0})
+            (
+                rng.randrange(50),
+                i,
+                {"a": float(batch * 10 + i), "b": 0.0} if rng.random() < 0.7 else {"b": 1.0},
+            )
             for i in range(rng.randrange(10))
         ]
         subject.add(*records, offset=batch * 1000)
@@ -257,7 +262,10 @@ def test_sets_do_not_see_each_others_points(store: Store) -> None:
 
 
 _floats = st.one_of(
-    st.floats(width=32), st.floats(), st.integers(-(2**60), 2**60).map(float), st.sampled_from([NAN, INF, -INF])
+    st.floats(width=32),
+    st.floats(),
+    st.integers(-(2**60), 2**60).map(float),
+    st.sampled_from([NAN, INF, -INF]),
 )
 _records = st.lists(
     st.tuples(
@@ -288,7 +296,9 @@ class PointStoreMachine(RuleBasedStateMachine):
     @rule()
     def append_and_roll_back(self) -> None:
         with pytest.raises(ZeroDivisionError), self.store.write() as transaction:
-            self.store.points.append(transaction, self.subject.set, make_batch([(1, 1, {"undone": 1.0, "z": 2.0})]))
+            self.store.points.append(
+                transaction, self.subject.set, make_batch([(1, 1, {"undone": 1.0, "z": 2.0})])
+            )
             raise ZeroDivisionError
 
     @rule()
@@ -327,7 +337,9 @@ class PointStoreMachine(RuleBasedStateMachine):
         assert cursor == expected_cursor
         assert_same_series(found, expected)
 
-    @rule(after=st.integers(0, 100), limit=st.integers(1, 50), names=st.sampled_from(["a", "ab", "edcba", "z"]))
+    @rule(
+        after=st.integers(0, 100), limit=st.integers(1, 50), names=st.sampled_from(["a", "ab", "edcba", "z"])
+    )
     def read_points(self, after: int, limit: int, names: str) -> None:
         assert_same_page(
             self.subject.points.points(self.subject.set, list(names), after=after, limit=limit),

@@ -51,8 +51,8 @@ Entry = Lines | GapEntry
 class Outcome:
     """What became of one stream's entries. Without an error all of them are stored.
 
-    error: hole, diverged, forbidden, bad_lines or bad_stream. `next` is where the stream is to go on (None when it
-    is none of the caller's business), `at` the offset of the first bad byte.
+    error: hole, diverged, forbidden, bad_lines or bad_stream. `next` is where the stream is to go on
+    (None when it is none of the caller's business), `at` the offset of the first bad byte.
     """
 
     uid: int

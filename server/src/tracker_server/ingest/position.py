@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tracker.protocol.codec import Line, Seeds, line_bytes, parse_start, read_line, scan_lines
+from tracker.protocol.codec import Line, Scanned, Seeds, line_bytes, parse_start, read_line, scan_lines
 from tracker.protocol.errors import HeaderError
 from tracker.protocol.header import Header, read_header
 
@@ -73,12 +73,8 @@ def fit_lines(position: Position, stream: bytes, offset: int, data: bytes) -> Fi
         if header is None and position.header is None:
             raise RefusedError("bad_stream", "the stream does not start with a HEADER")
     scanned = scan_lines(new, seeds)
-    if scanned.end == 0 and header is None and position.crc is None and new:
-        for number in range(segment + 1, segment + 1 + SEGMENTS_TRIED):
-            tried = scan_lines(new, Seeds(stream, number))
-            if tried.end:
-                scanned, segment = tried, number
-                break
+    if not scanned.end and header is None and position.crc is None:
+        scanned, segment = _scan_behind_gap(new, stream, segment, scanned)
     if scanned.end != len(new):
         raise RefusedError("bad_lines", "there is no whole line here", at + scanned.end)
     base = offset if header is not None else position.base
@@ -89,6 +85,15 @@ def fit_lines(position: Position, stream: bytes, offset: int, data: bytes) -> Fi
         crc, last = parse_start(data, 0)[1], offset
     identity = position.header or header
     return Fitted(scanned.lines, at, Position(end, crc, last, segment, base, identity))
+
+
+def _scan_behind_gap(new: bytes, stream: bytes, segment: int, scanned: Scanned) -> tuple[Scanned, int]:
+    """Return the lines and their segment, where the gap before them may have hidden HEADERs."""
+    for number in range(segment + 1, segment + 1 + SEGMENTS_TRIED):
+        tried = scan_lines(new, Seeds(stream, number))
+        if tried.end:
+            return tried, number
+    return scanned, segment
 
 
 def fit_gap(position: Position, offset: int, size: int) -> Position | None:

@@ -6,7 +6,7 @@ have a fast way that hands over to the exact one (protocol.bodies) at anything u
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
@@ -82,7 +82,7 @@ def decode_records(
     """
     records = Records(step_max=step_max)
     columns = _Columns()
-    decoders = _DECODERS
+    reader = _Reader(records, columns)
     for kind, _, body in lines:
         offset = at
         at += 9 + len(body) if kind < 128 and len(body) < 256 else line_bytes(kind, len(body))
@@ -105,7 +105,7 @@ def decode_records(
             records.keep_raw(offset, kind, body, "%s in a stream of %s" % (name, where))
         else:
             try:
-                decoders[kind](offset, kind, body, records, columns)
+                reader.read(_Line(offset, kind, body))
             except (BodyError, ValueError) as error:
                 records.keep_raw(offset, kind, body, "%s: %s" % (name, error))
     records.points = columns.batch()
@@ -207,64 +207,76 @@ class _Columns:
         )
 
 
-def _console(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
-    time, stream, lines = bodies.decode_console(body)
-    records.console.extend((time, stream, clean_text(line)) for line in lines)
+class _Line(NamedTuple):
+    """One line and where it lies in its stream."""
+
+    offset: int
+    kind: int
+    body: bytes
 
 
-def _patch(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
-    patch = bodies.decode_patch(body)
-    values = json_value(patch.set)
-    records.patches.append((kind, values, [clean_text(name) for name in patch.removed]))
+class _Reader:
+    """Reads lines of every kind but METRICS. Each method raises BodyError or ValueError on a bad body."""
 
+    def __init__(self, records: Records, columns: _Columns) -> None:
+        self._records = records
+        self._columns = columns
+        self._methods: dict[int, Callable[[_Line], None]] = {
+            kinds.VALUE: self._value,
+            kinds.CONSOLE: self._console,
+            kinds.CONFIG: self._patch,
+            kinds.SUMMARY: self._patch,
+            kinds.RUN: self._run,
+            kinds.FILE: self._file,
+            kinds.ALERT: self._alert,
+            kinds.EXIT: self._exit,
+            kinds.SAMPLE: self._sample,
+            kinds.HOST: self._host,
+            kinds.OBSERVED: self._observed,
+            kinds.LOST: self._lost,
+        }
 
-def _run(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
-    run = bodies.decode_run(body)
-    records.runs.append(bodies.Run(run.time, json_value(run.fields)))
+    def read(self, line: _Line) -> None:
+        """Take a line of a known kind into the records."""
+        self._methods[line.kind](line)
 
+    def _console(self, line: _Line) -> None:
+        time, stream, lines = bodies.decode_console(line.body)
+        self._records.console.extend((time, stream, clean_text(text)) for text in lines)
 
-def _exit(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
-    records.exit = bodies.decode_exit(body)
+    def _patch(self, line: _Line) -> None:
+        patch = bodies.decode_patch(line.body)
+        removed = [clean_text(name) for name in patch.removed]
+        self._records.patches.append((line.kind, json_value(patch.set), removed))
 
+    def _run(self, line: _Line) -> None:
+        run = bodies.decode_run(line.body)
+        self._records.runs.append(bodies.Run(run.time, json_value(run.fields)))
 
-def _sample(offset: int, kind: int, body: bytes, records: Records, columns: _Columns) -> None:
-    columns.add_sample(offset, bodies.decode_sample(body))
+    def _exit(self, line: _Line) -> None:
+        self._records.exit = bodies.decode_exit(line.body)
 
+    def _sample(self, line: _Line) -> None:
+        self._columns.add_sample(line.offset, bodies.decode_sample(line.body))
 
-def _host(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
-    records.inventory = json_value(bodies.decode_host(body).inventory)
+    def _host(self, line: _Line) -> None:
+        self._records.inventory = json_value(bodies.decode_host(line.body).inventory)
 
+    def _observed(self, line: _Line) -> None:
+        seen = bodies.decode_observed(line.body)
+        self._records.observed.append((line.offset, seen._replace(facts=json_value(seen.facts))))
 
-def _observed(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
-    seen = bodies.decode_observed(body)
-    records.observed.append((offset, seen._replace(facts=json_value(seen.facts))))
+    def _lost(self, line: _Line) -> None:
+        self._records.lost.append((line.offset, bodies.decode_lost(line.body)))
 
+    def _value(self, line: _Line) -> None:
+        bodies.decode_value(line.body)
+        self._records.keep_raw(*line)
 
-def _lost(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
-    records.lost.append((offset, bodies.decode_lost(body)))
+    def _file(self, line: _Line) -> None:
+        bodies.decode_file(line.body)
+        self._records.keep_raw(*line)
 
-
-def _keep(offset: int, kind: int, body: bytes, records: Records, _: _Columns) -> None:
-    _CHECKS[kind](body)
-    records.keep_raw(offset, kind, body)
-
-
-_CHECKS: dict[int, Callable[[bytes], object]] = {
-    kinds.VALUE: bodies.decode_value,
-    kinds.FILE: bodies.decode_file,
-    kinds.ALERT: bodies.decode_alert,
-}
-_DECODERS: dict[int, Callable[[int, int, bytes, Records, _Columns], None]] = {
-    kinds.VALUE: _keep,
-    kinds.CONSOLE: _console,
-    kinds.CONFIG: _patch,
-    kinds.SUMMARY: _patch,
-    kinds.RUN: _run,
-    kinds.FILE: _keep,
-    kinds.ALERT: _keep,
-    kinds.EXIT: _exit,
-    kinds.SAMPLE: _sample,
-    kinds.HOST: _host,
-    kinds.OBSERVED: _observed,
-    kinds.LOST: _lost,
-}
+    def _alert(self, line: _Line) -> None:
+        bodies.decode_alert(line.body)
+        self._records.keep_raw(*line)

@@ -33,7 +33,8 @@ def bucket_numbers(x: Ints, low: int, high: int, buckets: int) -> Ints:
     distance = (x.view(np.uint64) - np.uint64(low & 0xFFFFFFFFFFFFFFFF)) >> np.uint64(shift)
     # After a shift the quotient may come out one too high at the very end.
     number = distance * np.uint64(buckets) // np.uint64(max(1, span >> shift))
-    return np.minimum(number, np.uint64(buckets - 1)).astype(np.int64)
+    found: Ints = np.minimum(number, np.uint64(buckets - 1)).astype(np.int64)
+    return found
 
 
 def bucket_series(

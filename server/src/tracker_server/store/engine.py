@@ -1,4 +1,6 @@
-"""Opening the database: one engine for the single writer, one for readers. What is special about SQLite stands here.
+"""Opening the database: one engine for the single writer, one for readers.
+
+What is special about SQLite stands here and nowhere else.
 
 SQLite runs in WAL mode with synchronous=FULL: a commit that returned survives power loss, and
 readers, also in other processes, never block the writer or wait for it.

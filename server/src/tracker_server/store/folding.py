@@ -53,7 +53,7 @@ class Folder:
         self._database = database
         self._debt = debt
 
-    def learn_debt(self, now: float) -> None:
+    def learn_debt(self) -> None:
         """Count the tails that an earlier process left."""
         tails = schema.tails.c
         query = select(

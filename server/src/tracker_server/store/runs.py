@@ -71,6 +71,8 @@ class RunPage:
 
 @dataclass(frozen=True)
 class Project:
+    """A project and how many runs it has."""
+
     entity: str
     project: str
     runs: int
@@ -79,6 +81,8 @@ class Project:
 
 @dataclass(frozen=True)
 class Gap:
+    """Bytes of a stream that never came."""
+
     offset: int
     bytes: int
     reason: str
@@ -86,6 +90,8 @@ class Gap:
 
 @dataclass(frozen=True)
 class Lost:
+    """Records the writer had to drop."""
+
     records: int
     reason: str
     time: int
@@ -93,6 +99,8 @@ class Lost:
 
 @dataclass(frozen=True)
 class Problem:
+    """What was wrong with records that were kept all the same."""
+
     reason: str
     count: int
     offset: int  #: of the first record it was seen at

@@ -55,7 +55,7 @@ class Store:
         self.blobs = BlobDirectory(blobs)
         self.stream_rows = StreamRows(self.points, self.console)
         self._folder = Folder(database, self._debt)
-        self._folder.learn_debt(clock())
+        self._folder.learn_debt()
         self.console.learn_debt()
 
     @property

@@ -1,4 +1,4 @@
-"""The road from any earlier schema to the one in schema.py: numbered steps, run by Alembic from the package."""
+"""The road from any earlier schema to the one in schema.py: numbered steps, run by Alembic."""
 
 from pathlib import Path
 
@@ -35,7 +35,9 @@ def upgrade(connection: Connection, target: str = "head") -> None:
     if current == script.as_revision_number(target):
         return
     environment = EnvironmentContext(
-        config, script, fn=lambda revision, _: script._upgrade_revs(target, revision)
+        config,
+        script,
+        fn=lambda revision, _: script._upgrade_revs(target, revision),  # noqa: SLF001 - what Alembic's own command calls
     )
     with environment:
         environment.configure(connection=connection)
