@@ -27,6 +27,7 @@ from .data_directory import DataDirectory
 from .lanes import Lane
 from .live import LiveHub
 from .store.accounts import AccountStore
+from .store.epoch import begin_life
 from .store.projects import ProjectStore
 from .store.store import Store, open_store
 from .web.accounts_api import AccountsApi
@@ -65,6 +66,9 @@ class Server:
         self.settings = settings
         self._data = data
         self.store: Store = open_store(data.database_url, data.blobs)
+        life = begin_life(self.store, data.try_life())
+        data.write_life(life.token)
+        self.epoch = life.epoch
         self.accounts = AccountStore(self.store)
         self.first_key: Secret | None = self.accounts.ensure_first(
             time.time_ns(), lambda secret: data.write_admin_key(secret.text)
@@ -88,8 +92,10 @@ class Server:
         limits, public_url = self.settings.limits, self.settings.http.public_url
         failures = FailureLimiter(limits.signin_failures_per_minute, time.monotonic)
         return [
-            *ServerApi(self.store.epoch, lambda: self._ready, lambda: self._document).routes(),
-            *IngestApi(self.store, self._writer, self._decoder, self._lookups, self.hub, limits).routes(),
+            *ServerApi(self.epoch, lambda: self._ready, lambda: self._document).routes(),
+            *IngestApi(
+                self.store, self.epoch, self._writer, self._decoder, self._lookups, self.hub, limits
+            ).routes(),
             *RunsApi(self.store, self.accounts, self._reader, self._writer).routes(),
             *PointsApi(self.store, self._reader).routes(),
             *BlobsApi(

@@ -27,6 +27,7 @@ class DataDirectory:
         self.admin_key = self.path / "admin-key"
         self._database = self.path / "tracker.db"
         self._url = self.path / "url"
+        self._life = self.path / "life"
         self._lock_fd: int | None = None
 
     @property
@@ -77,16 +78,28 @@ class DataDirectory:
         """Keep the first admin key where only the server's own user can read it."""
         _replace(self.admin_key, key + "\n")
 
+    def write_life(self, token: str) -> None:
+        """Note which start of the database this was."""
+        _replace(self._life, token + "\n")
+
+    def try_life(self) -> str | None:
+        """Return what the last start noted."""
+        return _try_read(self._life)
+
     def write_url(self, url: str) -> None:
         """Note where the server is reached."""
         _replace(self._url, url + "\n")
 
     def try_url(self) -> str | None:
         """Return where the server was last reached."""
-        try:
-            return self._url.read_text().strip() or None
-        except OSError:
-            return None
+        return _try_read(self._url)
+
+
+def _try_read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _replace(path: Path, text: str) -> None:

@@ -76,6 +76,21 @@ def test_the_epoch_stays_over_restarts_and_differs_between_databases(tmp_path: P
         assert other.get("/api/v1/server", key="")["epoch"] != epoch
 
 
+def test_a_database_put_back_from_a_backup_gets_a_new_epoch(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server:
+        assert server.stop() == 0
+        backup = (server.data / "tracker.db").read_bytes()
+        server.start()
+        epoch = server.get("/api/v1/server", key="")["epoch"]
+        assert server.stop() == 0
+        for left in server.data.glob("tracker.db-*"):
+            left.unlink()
+        (server.data / "tracker.db").write_bytes(backup)
+        server.start()
+
+        assert server.get("/api/v1/server", key="")["epoch"] != epoch
+
+
 def test_sigterm_ends_open_event_streams_and_exits_zero(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server:
         request = "GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n"

@@ -82,6 +82,7 @@ class IngestApi:
     def __init__(
         self,
         store: Store,
+        epoch: str,
         writer: Lane,
         decoder: Lane,
         reader: Lane,
@@ -90,6 +91,7 @@ class IngestApi:
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         self._store = store
+        self._epoch = epoch
         self._writer = writer
         self._decoder = decoder
         self._reader = reader
@@ -147,7 +149,7 @@ class IngestApi:
             self._hub.publish(to_news(news))
         return web.Response(
             body=encode_json(
-                IngestAnswer(self._store.epoch, [_stream_answer(each) for each in committed.outcomes])
+                IngestAnswer(self._epoch, [_stream_answer(each) for each in committed.outcomes])
             ),
             content_type="application/json",
             headers={PROTOCOL_HEADER: str(PROTOCOL[1])},
@@ -182,7 +184,7 @@ class IngestApi:
             await self._writer.run(commit, self._store, call.principal, info, [], self._now())
         offsets = await self._reader.run(self._store.offsets, call.principal, asked)
         return OffsetsAnswer(
-            self._store.epoch,
+            self._epoch,
             [
                 StreamOffset(uid, stream.hex(), each.next, each.crc, each.last)
                 for (uid, stream), each in zip(asked, offsets, strict=True)
