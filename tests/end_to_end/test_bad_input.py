@@ -257,7 +257,7 @@ def test_training_goes_on_where_the_spool_cannot_be_written(tmp_path: Path) -> N
 
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=training_environment(not_a_directory),
+        env=training_environment(not_a_directory, XDG_STATE_HOME=str(tmp_path / "state")),
         capture_output=True,
         text=True,
         timeout=30,
