@@ -35,8 +35,9 @@ format: $(STAMPS)/dev  ## format the code and sort imports
 ui: $(STAMPS)/runtime  ## build the web UI into the server package
 	@$(BIN)/python server/hatch_build.py build
 
-bench: $(STAMPS)/installed  ## run the benchmarks one after another and record them in bench/results
-	@for script in $$(grep -l '__main__' bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(STAMPS)/dev ui  ## run the benchmarks one after another; bench/results keeps the figures
+	@for script in $$(grep -l '^if __name__' bench/*.py); do \
+		echo "== $$script"; $(BIN)/python -m bench.$$(basename $$script .py) || exit 1; done
 
 lock: $(STAMPS)/dev  ## pin the requirements anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -46,8 +46,9 @@ def table(name: str, figures: Mapping[str, Any]) -> str:
 def command_line(argv: list[str]) -> str:
     """Return the command as one would type it in the repository root."""
     script = Path(argv[0]).resolve()
-    shown = script.relative_to(ROOT) if script.is_relative_to(ROOT) else Path(script.name)
-    return shlex.join(["python", str(shown), *argv[1:]])
+    if script.is_relative_to(ROOT):
+        return shlex.join(["python", "-m", ".".join(script.relative_to(ROOT).with_suffix("").parts), *argv[1:]])
+    return shlex.join(["python", script.name, *argv[1:]])
 
 
 def machine() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Time from log() to the drawn chart in headless Chromium: watchdog on, then off.
 
-    python bench/value_to_screen.py [--records 120] [--per-second 4] [--record]
+    python bench/value_to_screen.py [--records 120] [--per-second 4]
 
 A training process logs at a steady rate and notes the time before each log(); the page notes when
 the chart has been drawn with that step (data-last-step is set after drawing). Both read the same
@@ -81,7 +81,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=120)
     parser.add_argument("--per-second", type=float, default=4.0)
-    parser.add_argument("--record", action="store_true", help="write bench/results/value_to_screen.json")
     options = parser.parse_args()
     figures: dict[str, Any] = {}
     for name, watch, target_s in (("watchdog", True, 1.0), ("no_watchdog", False, 2.0)):
@@ -96,8 +95,7 @@ def main() -> None:
             "met": p50 < target_s,
         }
         print(name, figures[name], flush=True)
-    if options.record:
-        record("value_to_screen", figures)
+    record("value_to_screen", figures)
     sys.exit(0 if all(each["met"] for each in figures.values()) else 1)
 
 
