@@ -21,7 +21,7 @@ from tracker.protocol.reader import DAMAGED, MISSING, TORN_TAIL, Gap, Lines, Wai
 
 from .opening import Opener, Place, Refused
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
 
 _REASONS = {
     DAMAGED: "damaged: the bytes are no records",
