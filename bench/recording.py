@@ -47,7 +47,8 @@ def command_line(argv: list[str]) -> str:
     """Return the command as one would type it in the repository root."""
     script = Path(argv[0]).resolve()
     if script.is_relative_to(ROOT):
-        return shlex.join(["python", "-m", ".".join(script.relative_to(ROOT).with_suffix("").parts), *argv[1:]])
+        module = ".".join(script.relative_to(ROOT).with_suffix("").parts)
+        return shlex.join(["python", "-m", module, *argv[1:]])
     return shlex.join(["python", script.name, *argv[1:]])
 
 
