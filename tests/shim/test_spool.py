@@ -90,6 +90,28 @@ def test_a_run_directory_that_somebody_else_made_is_not_used(tmp_path: Path) -> 
         ensure_run_directory(str(tmp_path), "run")
 
 
+def test_children_use_the_directory_that_was_found_without_looking_again(tmp_path: Path) -> None:
+    script = """
+        import os, pickle, tracker, tracker._spool
+        run = tracker.init(id="run")
+        def look_again(root, run):
+            raise AssertionError("looked for the directory again")
+        tracker._spool.ensure_run_directory = look_again
+        pid = os.fork()
+        if not pid:
+            run.log({"fork": 1})
+            os._exit(run.lost)
+        assert os.waitpid(pid, 0)[1] == 0
+        pickled = pickle.loads(pickle.dumps(run))
+        pickled.log({"pickle": 1})
+        assert (pickled.lost, pickled.dir) == (0, run.dir)
+    """
+
+    run_script(script, TRACKER_DIR=str(tmp_path))
+
+    assert [stream.metrics for stream in reading(tmp_path)] == [[], [(0, {"fork": 1})], [(0, {"pickle": 1})]]
+
+
 def test_directories_and_files_are_closed_to_others_but_open_to_a_group(tmp_path: Path) -> None:
     old = os.umask(0)
     try:

@@ -432,6 +432,8 @@ class Run:
         """Return this process's recorder; after a fork, a new one with a stream of its own."""
         recorder = self._recorders.get(getpid())
         if recorder is None:
+            # The directory that was found once: in the system spool it could not be found again.
+            self._place = self._recorder.place
             recorder = self._new_recorder(described=True)
             for pid in list(self._recorders):
                 former = self._recorders.pop(pid, None) if pid != recorder.pid else None
@@ -444,7 +446,7 @@ class Run:
         """Pickled, for a child process: there it goes on in the same run, in a stream of its own."""
         from ._session import attach
 
-        return attach, (tuple(self._place), self._fields, self._url, self._disabled, self._step)
+        return attach, (tuple(self._recorder.place), self._fields, self._url, self._disabled, self._step)
 
     # Trouble
 
