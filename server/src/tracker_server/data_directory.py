@@ -3,6 +3,7 @@
 <data>/tracker.db     accounts, runs, points
 <data>/blobs/         files by project and digest
 <data>/admin-key      the first admin key, mode 0600
+<data>/life           tells a database that was put back from a backup (store/epoch.py)
 <data>/url            where the server that runs here is reached
 <data>/server.lock    held while a server runs
 """
