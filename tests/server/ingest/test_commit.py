@@ -68,7 +68,8 @@ def test_every_cut_and_every_overlap_stores_each_record_once(alice: Committer) -
         ends.append(stream.end)
     for number, start in enumerate([0, *ends]):
         for end in [each for each in ends if each > start][: 3 + number]:
-            alice.commit(alice.part(stream, start, end))
+            (outcome,) = alice.commit(alice.part(stream, start, end)).outcomes
+            assert outcome.error is None
 
     assert steps(alice) == list(range(6))
     assert alice.detail().streams[0].next == stream.end

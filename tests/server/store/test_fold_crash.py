@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -136,21 +134,37 @@ def test_an_exception_at_any_statement_leaves_all_points(store: Store) -> None:
     assert fail_at > 5
 
 
-CHILD = """
-import os, signal, sys
+# Forks a child per moment, so that Python starts only once. A child kills itself at its moment.
+FOLDER = """
+import os, shutil, signal, sys
 from pathlib import Path
 from sqlalchemy import event
 from tests.support.stores import open_in
-store = open_in(Path(sys.argv[1]))
-at, count = int(sys.argv[2]), 0
-def die(*_):
-    global count
-    count += 1
-    if count == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-for name in ("before_cursor_execute", "after_cursor_execute", "commit"):
-    event.listen(store.database._writer, name, die)
-store.fold_all(int(sys.argv[3]))
+
+root, points_id = Path(sys.argv[1]), int(sys.argv[2])
+
+def fold_and_die(directory, at):
+    store, count = open_in(directory), 0
+    def die(*_):
+        nonlocal count
+        count += 1
+        if count == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    for name in ("before_cursor_execute", "after_cursor_execute", "commit"):
+        event.listen(store.database._writer, name, die)
+    store.fold_all(points_id)
+
+at = status = 1
+while status:
+    directory = root / str(at)
+    shutil.copytree(root / "original", directory)
+    child = os.fork()
+    if not child:
+        fold_and_die(directory, at)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL), status
+    at += 1
 """
 
 
@@ -162,28 +176,21 @@ def test_sigkill_at_any_moment_of_a_fold_leaves_all_points(tmp_path: Path) -> No
     before = answers(store, points_id)
     store.close()
 
-    killed = 0
-    for at in range(1, 1000):
-        directory = tmp_path / str(at)
-        shutil.copytree(original, directory)
-        child = subprocess.run(
-            [sys.executable, "-c", CHILD, str(directory), str(at), str(points_id)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        store = open_in(directory)
+    subprocess.run(
+        [sys.executable, "-c", FOLDER, str(tmp_path), str(points_id)],
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+        check=True,
+    )
+
+    folds = [int(directory.name) for directory in tmp_path.iterdir() if directory != original]
+    for at in sorted(folds):
+        store = open_in(tmp_path / str(at))
         assert_same(answers(store, points_id), before)
         store.fold_all(points_id)
         assert_same(answers(store, points_id), before)
         store.close()
-        shutil.rmtree(directory)
-        if child.returncode == 0:
-            break
-        assert child.returncode == -signal.SIGKILL, child.stderr.decode()
-        killed += 1
-    assert killed >= 8
+    assert len(folds) > 8
 
 
 WRITER = """

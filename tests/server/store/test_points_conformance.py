@@ -261,6 +261,33 @@ def test_sets_do_not_see_each_others_points(store: Store) -> None:
     assert values(other, "a") == [2.0]
 
 
+def test_a_name_from_an_undone_transaction_does_not_point_at_another_metric(store: Store) -> None:
+    subject = in_sqlite(store)
+    with pytest.raises(ZeroDivisionError), store.write() as transaction:
+        store.points.append(transaction, subject.set, make_batch([(0, 0, {"undone": 1.0})]))
+        raise ZeroDivisionError
+    subject.add((0, 0, {"a": 1.0}))
+
+    subject.add((1, 1, {"undone": 2.0}), offset=100)
+
+    assert values(subject, "a") == [1.0]
+    assert values(subject, "undone") == [2.0]
+
+
+def test_a_name_from_an_undone_savepoint_does_not_point_at_another_metric(store: Store) -> None:
+    subject = in_sqlite(store)
+    with store.write() as transaction:
+        with pytest.raises(ZeroDivisionError), transaction.begin_nested():
+            store.points.append(transaction, subject.set, make_batch([(0, 0, {"undone": 1.0})]))
+            raise ZeroDivisionError
+        store.points.append(transaction, subject.set, make_batch([(0, 0, {"a": 1.0})]))
+
+    subject.add((1, 1, {"undone": 2.0}), offset=100)
+
+    assert values(subject, "a") == [1.0]
+    assert values(subject, "undone") == [2.0]
+
+
 _floats = st.one_of(
     st.floats(width=32),
     st.floats(),
