@@ -136,9 +136,10 @@ def test_an_intact_frame_under_any_header_raises_our_error_or_decodes(
                 pass
 
 
+@pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize("name", sorted(CHUNKS))
-def test_every_changed_byte_is_noticed(name: str) -> None:
-    data = (GOLDEN / f"{name}.bin").read_bytes()
+def test_every_changed_byte_is_noticed(name: str, fresh: bool) -> None:
+    data = CHUNKS[name].make() if fresh else (GOLDEN / f"{name}.bin").read_bytes()
     decode = {"a": decode_axis, "v": decode_values, "t": decode_tail, "c": decode_console}[name[0]]
     whole = repr(decode(data))
     for at in range(len(data)):
@@ -158,6 +159,43 @@ def test_a_chunk_that_claims_to_be_huge_allocates_nothing() -> None:
     for claimed in (b"a\x01" + b"\xff" * 4, b"v\x01\x08\x01" + b"\xff" * 8, b"t\x01" + b"\xff" * 16):
         with pytest.raises(ChunkError):
             DECODERS["avt".index(chr(claimed[0]))](claimed + frame)
+
+
+@pytest.mark.parametrize(
+    ("count", "record"), [([2], [0, 99]), ([2], [1, 0]), ([2], [1, 1]), ([0, 2], [0, 1]), ([1], [0, 1])]
+)
+def test_a_tail_that_contradicts_itself_is_refused(count: list[int], record: list[int]) -> None:
+    """Such bytes are intact as far as zstd can tell; read on, they would give points of other records."""
+    tail = TailBlock(
+        axis_of([(0, 0, 0, 0), (1, 1, 0, 1)]),
+        np.arange(len(count), dtype=np.int64),
+        np.array(count, np.int64),
+        np.array(record, np.int64),
+        np.array([0.5, 0.25]),
+    )
+    with pytest.raises(ChunkError):
+        decode_tail(_encode_anyway(tail))
+
+
+def _encode_anyway(tail: TailBlock) -> bytes:
+    """Return a tail as bytes without the encoder's own view of what its columns need."""
+    parts = (
+        encode_axis(tail.axis)[6:],
+        _plane(np.diff(tail.metric, prepend=0)),
+        _plane(tail.count.astype("<u4")),
+        bytes(len(tail.count)),
+        _plane(np.diff(tail.record, prepend=0).astype("<u4")),
+        _plane(tail.value.astype("<f4")),
+    )
+    axis = zstandard.ZstdDecompressor().decompress(parts[0])
+    head = struct.pack(
+        "<cBIIII", b"t", 1, tail.axis.records, len(tail.count), len(tail.value), len(tail.value)
+    )
+    return head + zstandard.ZstdCompressor(1, write_checksum=True).compress(axis + b"".join(parts[1:]))
+
+
+def _plane(numbers: np.ndarray) -> bytes:
+    return np.ascontiguousarray(numbers).view(np.uint8).reshape(len(numbers), -1).T.tobytes()
 
 
 def test_a_newer_version_is_refused_by_its_number() -> None:
