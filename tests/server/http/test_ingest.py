@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from tests.server.http.conftest import Keys
+from tests.support.agent_process import wait_until
 from tests.support.http_client import Answer, ask
 from tests.support.record_stream import RecordStream, pack_request, send
 from tests.support.server_process import ServerProcess
@@ -227,8 +228,8 @@ def test_more_than_the_budget_in_flight_is_turned_away_and_nothing_is_lost(tmp_p
         holder = hold_budget(server, key, 2_500_000)
         for thread in threads:
             thread.start()
-        while not all(each[:1] == [503] for each in answers):
-            assert not any(200 in each for each in answers)
+        wait_until(lambda: all(answers), what="an answer to each request")
+        assert all(each[0] == 503 for each in answers)
         holder.close()
         for thread in threads:
             thread.join(60)
@@ -248,11 +249,13 @@ def hold_budget(server: ServerProcess, key: str, size: int) -> socket.socket:
             f"Content-Type: application/msgpack\r\nContent-Encoding: zstd\r\nContent-Length: {size}\r\n\r\n"
         ).encode()
     )
-    probe = RecordStream("probe", "ingest")
-    probe.print("x" * 600_000)
-    while send(server.url, key, probe.take()).status == 200:
+
+    def turned_away() -> bool:
         probe = RecordStream("probe", "ingest")
         probe.print("x" * 600_000)
+        return send(server.url, key, probe.take()).status == 503
+
+    wait_until(turned_away, what="a full budget")
     return connection
 
 
