@@ -76,10 +76,11 @@ def test_signing_out_asks_for_a_key_again_even_after_a_reload(pages: Pages, serv
     expect(page.get_by_label("API key")).to_be_visible()
 
 
-def test_session_that_ends_meanwhile_leads_to_the_sign_in_page(page: Page) -> None:
-    page.context.clear_cookies()
+def test_session_that_ends_meanwhile_leads_to_the_sign_in_page(page: Page, server: ServerProcess) -> None:
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
 
-    page.get_by_label("Search runs").fill("anything")
+    page.context.clear_cookies()
+    PushedStream(server, "unseen", "sign-in").log(0, {"loss": 1.0}).push()
 
     expect(page.get_by_label("API key")).to_be_visible()
 
