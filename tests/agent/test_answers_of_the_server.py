@@ -99,11 +99,12 @@ def _steps(data: bytes) -> set[int]:
     return found
 
 
+@pytest.mark.parametrize("count", [1, 4, 5, 6, 7, 8, 9, 40])
 async def test_server_that_refuses_everything_with_400_costs_nothing(
-    spool: Spool, server: FakeTrackerServer, start: Start
+    spool: Spool, server: FakeTrackerServer, start: Start, count: int
 ) -> None:
     stream = spool.write(records=50)
-    server.faults[INGEST] = [Status(400)] * 40
+    server.faults[INGEST] = [Status(400)] * count
 
     async with start() as pipeline:
         await eventually(lambda: server.content(stream) == spool.content(stream))

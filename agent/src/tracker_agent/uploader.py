@@ -484,6 +484,13 @@ class Lane:
         if not isinstance(await self._post([]), Accepted):
             # It takes nothing at all: that says nothing about this line.
             raise Unavailable(f"the server refuses every request: {reason}")
+        # It is well. Ask once more about the line: the server may have been mended just now.
+        verdict = await self._post(parts)
+        if isinstance(verdict, Accepted):
+            self._apply(parts, verdict.streams)
+            return
+        if not isinstance(verdict, TooLarge | Rejected):
+            raise _as_failure(verdict)
         if isinstance(part.piece, Missing):
             self._park(
                 part.stream, "refused", f"the server refuses a gap: {reason}", self._settings.probe_interval_s
