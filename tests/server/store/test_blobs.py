@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+
 from tracker_server.store.blobs import BlobDirectory, BlobMismatch
 from tracker_server.store.errors import StoreUnavailable
 
