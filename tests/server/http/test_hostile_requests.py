@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 from collections.abc import Iterator
@@ -132,7 +133,7 @@ def check(status: int, body: bytes) -> None:
 @given(data=st.data())
 def test_any_query_is_answered(client: Client, data: Any) -> None:
     path = data.draw(st.sampled_from(sorted(QUERY_ROUTES)))
-    names = data.draw(st.lists(st.sampled_from(QUERY_ROUTES[path]), max_size=5, unique=True))
+    names = data.draw(st.lists(st.sampled_from(QUERY_ROUTES[path]), max_size=2, unique=True))
     pairs = [(name, data.draw(texts)) for name in names]
     if "metric" in QUERY_ROUTES[path]:
         pairs.append(("metric", "loss"))
@@ -208,6 +209,31 @@ def test_a_chart_asks_for_a_bounded_amount(client: Client, query: str, status: i
 )
 def test_a_page_is_bounded(client: Client, path: str, status: int) -> None:
     assert client.request("GET", f"/api/v1/runs/default/fuzz/fuzz/{path}")[0] == status
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "x",
+        "[]",
+        '["-created"]',
+        '["name", "x", 1]',
+        '["-created", "x", 1]',
+        '["-created", {"a": 1}, 1]',
+        '["-created", [1], 1]',
+        '["-created", 1e999, 1]',
+        '["-created", 99999999999999999999999, 1]',
+        '["-created", 1, 99999999999999999999999]',
+        '["-created", 1, "x"]',
+        '["-created", null, null]',
+    ],
+)
+def test_a_cursor_that_was_not_given_out_is_refused(server: ServerProcess, keys: Keys, content: str) -> None:
+    cursor = base64.urlsafe_b64encode(content.encode()).decode()
+
+    for text in (cursor, content, cursor[:-1]):
+        answer = ask(server.url, "GET", "/api/v1/runs", key=keys.read, params={"cursor": text})
+        assert answer.status in (200, 400), answer
 
 
 def test_a_search_text_is_bounded(server: ServerProcess, keys: Keys) -> None:

@@ -433,6 +433,8 @@ def _read_cursor(cursor: str, sort: str) -> tuple[Any, int]:
     right = int if sort.removeprefix("-") in ("created", "updated") else str
     if written != sort or type(value) is not right or type(run_id) is not int:
         raise ValueError("not a cursor of this sort")
+    if any(type(number) is int and not -(2**63) <= number < 2**63 for number in (value, run_id)):
+        raise ValueError("not a cursor of this server")
     return value, run_id
 
 
