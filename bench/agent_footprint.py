@@ -2,8 +2,8 @@
 
     python bench/agent_footprint.py [--runs 1000] [--seconds 30]
 
-Half of the runs are finished and shipped, half are alive and silent (their locks are held by one process). Three
-cases: no hints (watch off), hints, and everything finished. Targets: < 1 % of a core, < 120 MiB.
+Half of the runs are finished and shipped, half are alive and silent (their locks are held by one process).
+Three cases: no hints (watch off), hints, and everything finished. Targets: < 1 % of a core, < 120 MiB.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def main() -> None:
     cases = [each for each in figures.values() if isinstance(each, dict)]
     figures["cpu_percent_max"] = max(each["cpu_percent"] for each in cases)
     figures["rss_mib_max"] = max(each["rss_mib"] for each in cases)
-    figures["target_met"] = figures["cpu_percent_max"] < CPU_PERCENT_MAX and figures["rss_mib_max"] < RSS_MIB_MAX
+    figures["target_met"] = (
+        figures["cpu_percent_max"] < CPU_PERCENT_MAX and figures["rss_mib_max"] < RSS_MIB_MAX
+    )
     record("agent_footprint", figures)
 
 

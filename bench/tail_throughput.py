@@ -1,9 +1,10 @@
-"""How fast the agent's path is: a file of 160-byte lines → scan, check, batch, compress, send → a null server.
+"""How fast the agent's path is: a file of 160-byte lines → scan, check, batch, compress, send → a null
+server.
 
     python bench/tail_throughput.py [--mib 512] [--rounds 3]
 
-The target is 150 MB/s per core, counted in CPU time of the agent's process (all its threads). The floor, in the
-same rounds: nothing but reading the file and checking its lines (codec.scan_lines).
+The target is 150 MB/s per core, counted in CPU time of the agent's process (all its threads). The floor, in
+the same rounds: nothing but reading the file and checking its lines (codec.scan_lines).
 """
 
 from __future__ import annotations
@@ -173,7 +174,10 @@ def null_server(pipe: Connection) -> None:
             return web.json_response({"server": "tracker", "version": "0", "protocol": [1, 1], "epoch": "e"})
         if request.path == "/api/v1/streams/offsets":
             asked = json.loads(body)["streams"]
-            told = [{**each, "next": positions.get(each["stream"], 0), "crc": None, "last": None} for each in asked]
+            told = [
+                {**each, "next": positions.get(each["stream"], 0), "crc": None, "last": None}
+                for each in asked
+            ]
             return web.json_response({"epoch": "e", "streams": told})
         content = zstandard.ZstdDecompressor().decompressobj().decompress(body)
         streams: dict[str, dict[str, Any]] = {}

@@ -1,4 +1,7 @@
-"""Every class of answer over a real socket: nothing is lost, nothing is doubled, one fault hinders nobody else."""
+"""Every class of answer over a real socket:
+
+nothing is lost, nothing is doubled, one fault hinders nobody else.
+"""
 
 from __future__ import annotations
 

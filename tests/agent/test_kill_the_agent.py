@@ -74,7 +74,8 @@ def test_everything_is_stored_once_in_order_however_often_the_agent_dies(
         for stream in streams:
             content = spool.content(stream)
             wait_until(
-                lambda s=stream, c=content: len(server.content(s)) >= len(c), what=f"{stream.hex()} on the server"
+                lambda s=stream, c=content: len(server.content(s)) >= len(c),
+                what=f"{stream.hex()} on the server",
             )
         for stream in streams:
             stored = server.stored(stream)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,10 @@ def opener(request: pytest.FixtureRequest) -> Opener:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path) -> Place:
     (tmp_path / "spool" / str(UID) / "run").mkdir(parents=True)
     (tmp_path / "secret").write_text("secret")
-    yield Place(str(tmp_path / "spool"), str(UID), "run", UID)
+    return Place(str(tmp_path / "spool"), str(UID), "run", UID)
 
 
 def test_plain_file_is_opened(opener: Opener, place: Place) -> None:

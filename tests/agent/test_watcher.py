@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.agent.conftest import Spool, Start, eventually
-from tests.support.fake_tracker_server import FakeTrackerServer
 from tests.support.agent_process import wait_until
+from tests.support.fake_tracker_server import FakeTrackerServer
 from tracker_agent.watcher import Watcher, file_system_type, sends_events
 
 
@@ -109,9 +109,7 @@ def test_network_file_systems_are_known_by_their_mount(tmp_path: Path) -> None:
     assert sends_events(str(tmp_path))
 
 
-async def test_hint_beats_the_scan_by_far(
-    spool: Spool, server: FakeTrackerServer, start: Start
-) -> None:
+async def test_hint_beats_the_scan_by_far(spool: Spool, server: FakeTrackerServer, start: Start) -> None:
     async with start(watch=True, scan_interval_s=30.0) as pipeline:
         await eventually(lambda: pipeline.status()["watch"] != "on, 0 directories")
         await eventually(lambda: server.requests)
@@ -132,5 +130,3 @@ async def test_everything_arrives_when_no_hint_ever_comes(
         stream = spool.write()
 
         await eventually(lambda: server.content(stream) == spool.content(stream))
-
-

@@ -1,4 +1,7 @@
-"""Whatever lies in a spool: damage, strangers, hostile neighbours. What can be shipped is, the rest is named."""
+"""Whatever lies in a spool:
+
+damage, strangers, hostile neighbours. What can be shipped is, the rest is named.
+"""
 
 from __future__ import annotations
 
@@ -183,9 +186,11 @@ async def test_strangers_are_named_and_never_shipped(
     async with start() as pipeline:
         await eventually(lambda: server.content(good) == spool.content(good))
         foreign = await eventually(
-            lambda: (f := {Path(x["path"]).name: x["reason"] for x in pipeline.status()["foreign"]})
-            and len(f) >= 7
-            and f
+            lambda: (
+                (f := {Path(x["path"]).name: x["reason"] for x in pipeline.status()["foreign"]})
+                and len(f) >= 7
+                and f
+            )
         )
 
         assert "no valid HEADER" in foreign[names["noise"]]

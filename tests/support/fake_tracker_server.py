@@ -103,7 +103,9 @@ class Stored:
             assert self.header is not None
             segment = header.segment if header else self._segment
             self._segment = segment
-            found += [(kind, body) for kind, _, body in scan_lines(data, Seeds(self.header.stream, segment)).lines]
+            found += [
+                (kind, body) for kind, _, body in scan_lines(data, Seeds(self.header.stream, segment)).lines
+            ]
         return found
 
     _segment: int = 0
@@ -120,7 +122,9 @@ class FakeTrackerServer:
         self.streams: dict[str, dict[Key, Stored]] = {}  # by key: a key stands for an entity here
         self.faults: dict[str, list[Any]] = {}
         self.requests: deque[tuple[str, int]] = deque(maxlen=100_000)  # path and status
-        self.batches: list[list[tuple[bytes, int, int]]] = []  # (stream, offset, bytes or -gap) of each ingest
+        self.batches: list[
+            list[tuple[bytes, int, int]]
+        ] = []  # (stream, offset, bytes or -gap) of each ingest
         self.body_bytes_max = 64 * 1024 * 1024
         self.refuse: Callable[[bytes], bool] = lambda data: False
         self.refuse_status = 400

@@ -1,6 +1,6 @@
 """The agent's pipeline alone in a process of its own: what tests kill when they mean "the agent dies".
 
-    python -m tests.support.pipeline_process '{"state_dir": …, "spools": […], "server_url": …, "key": …}'
+python -m tests.support.pipeline_process '{"state_dir": …, "spools": […], "server_url": …, "key": …}'
 """
 
 from __future__ import annotations

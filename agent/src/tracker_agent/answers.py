@@ -63,7 +63,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class StreamOffset:
-    """How far a stream is stored. crc is that of the line at `last`, the last one stored; None after a gap."""
+    """How far a stream is stored.
+
+    crc is that of the line at `last`, the last one stored; None after a gap.
+    """
 
     uid: int
     stream: bytes
@@ -150,7 +153,8 @@ def parse_server(answer: Answer, now_s: float) -> Server | Retry | Locked:
         return Locked("not a Tracker server: GET /api/v1/server answered something else")
     if not first <= PROTOCOL_VERSION <= last:
         return Locked(
-            f"the server speaks protocol {first} to {last}, this agent {PROTOCOL_VERSION}: upgrade the older one"
+            f"the server speaks protocol {first} to {last}, this agent {PROTOCOL_VERSION}: "
+            "upgrade the older one"
         )
     return server
 

@@ -59,7 +59,7 @@ def plan(candidates: Sequence[Candidate[Key]], batch_bytes: int) -> list[Allotme
 
 
 def allot(wanted: Sequence[int], total: int) -> list[int]:
-    """Share out total fairly: nobody gets more than wanted, nobody less than an equal share of what is left."""
+    """Share out total fairly: nobody gets more than wanted, or less than an equal share of the rest."""
     given = [0] * len(wanted)
     left = total
     waiting = sorted(range(len(wanted)), key=lambda index: wanted[index])
@@ -70,7 +70,10 @@ def allot(wanted: Sequence[int], total: int) -> list[int]:
 
 
 def flush_at(now: float, last_flush: float, interval_s: float, full: bool) -> float:
-    """Return when to flush next: at once after a quiet time or with a full request ready, else every interval."""
+    """Return when to flush next.
+
+    At once after a quiet time or when a request is full, else every interval.
+    """
     return now if full else max(now, last_flush + interval_s)
 
 

@@ -18,7 +18,8 @@ VERSION = 1
 
 
 class Checkpoint:
-    """Reads and writes <state>/checkpoint.json: {"version", "server", "epoch", "observed": {"<uid>/<stream>": state}}.
+    """Reads and writes <state>/checkpoint.json: {"version", "server", "epoch", "observed":
+    {"<uid>/<stream>": state}}.
 
     What another server was told counts for nothing.
     """

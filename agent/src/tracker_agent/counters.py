@@ -1,4 +1,7 @@
-"""Counts what the pipeline did and, with reasons, what it could not ship. Read by status and the metrics endpoint."""
+"""Counts what the pipeline did and, with reasons, what it could not ship.
+
+Read by status and the metrics endpoint.
+"""
 
 from __future__ import annotations
 

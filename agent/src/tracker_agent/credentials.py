@@ -1,4 +1,4 @@
-"""Whose key ships whose streams: the owner's own key where he left one for this server, else the operator's."""
+"""Whose key ships whose streams: the owner's own where he left one for this server, else the operator's."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ class Credentials:
 
 
 def read_user_key(opener: Opener, root: str, user: str, uid: int, server_url: str) -> str | None:
-    """Return the key for a server that a user keeps in <root>/<user>/credentials, or None. Raise Refused, OSError."""
+    """Return the key for a server that a user keeps in <root>/<user>/credentials, or None.
+
+    Raise Refused, OSError.
+    """
     try:
         with opener.user_directory(root, user, uid) as directory:
             fd = opener.open_regular(directory, CREDENTIALS_FILE, uid)

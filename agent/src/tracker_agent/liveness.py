@@ -1,8 +1,8 @@
 """Whether the writer of a stream is alive: its lock is the truth, a pidfd tells at once when to look.
 
-The kernel drops a POSIX lock at its owner's death, whatever the cause, and F_GETLK names the owner as this process
-sees it, across pid namespaces. A pidfd becomes readable when the process dies, so that nobody has to poll for it;
-where there are too many, or the process cannot be seen, the lock is asked now and then.
+The kernel drops a POSIX lock at its owner's death, whatever the cause, and F_GETLK names the owner as this
+process sees it, across pid namespaces. A pidfd becomes readable when the process dies, so that nobody has
+to poll for it; where there are too many, or the process cannot be seen, the lock is asked now and then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _BOOT_TICKS_FIELD = 22  # proc_pid_stat(5): starttime
 
 
 def read_lock_holder(opener: Opener, place: Place, stream: bytes) -> int | None:
-    """Return the pid of a stream's writer, 0 for one in a pid namespace we cannot see, None when there is none.
+    """Return the pid of a stream's writer, 0 for one in a pid namespace we cannot see, None when there is
+    none.
 
     Never call it for a stream that this process writes: closing the file would drop its own lock. Raise
     OSError when the lock cannot be asked, which says nothing about the writer.
@@ -36,7 +37,10 @@ def read_lock_holder(opener: Opener, place: Place, stream: bytes) -> int | None:
 
 
 def process_started(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None when there is none. Tells reused pids apart."""
+    """Return when a process started, in clock ticks since boot; None when there is none.
+
+    Tells reused pids apart.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()

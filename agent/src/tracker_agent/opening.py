@@ -1,8 +1,9 @@
-"""Opens what other users wrote, without being led astray: no symlink, FIFO, device, second link or foreign owner.
+"""Opens what other users wrote, without being led astray: no symlink, FIFO, device, second link or foreign
+owner.
 
-Users own the directories the agent reads, so every name in them may be changed while it is being opened. Paths
-are resolved by the kernel (openat2) below a directory that is already open; older kernels and seccomp filters
-that refuse openat2 get a walk with O_NOFOLLOW per component.
+Users own the directories the agent reads, so every name in them may be changed while it is being opened.
+Paths are resolved by the kernel (openat2) below a directory that is already open; older kernels and seccomp
+filters that refuse openat2 get a walk with O_NOFOLLOW per component.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@
     Lane (uploader.py, one per credential)      learns positions, reads (tailer.py) what the batcher allots,
                                                 sends, acts on the answer
 
-The files are the queue: nothing is held that cannot be read again, and a position moves only when the server says
-so. That is why killing the agent anywhere, or deleting its state, neither loses nor doubles anything.
+The files are the queue: nothing is held that cannot be read again, and a position moves only when the
+server says so. That is why killing the agent anywhere, or deleting its state, neither loses nor doubles
+anything.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from .scanner import Entry, Findings, Scanner
 from .spool_thread import SpoolThread
 from .streams import Stream, StreamKey
 from .tailer import OpenFiles
-from .trimmer import Trimmer
 from .transport import Transport
+from .trimmer import Trimmer
 from .uploader import Lane, LaneSettings, Sender
 from .watcher import Watcher, sends_events
 
@@ -161,7 +162,7 @@ class Pipeline:
         deadline = self._clock.monotonic() + grace_s
         for lane in self._lanes.values():
             lane.close()
-        while any(lane.in_flight for lane in self._lanes.values()) and self._clock.monotonic() < deadline:
+        while any(lane.in_flight for lane in self._lanes.values()) and self._clock.monotonic() < deadline:  # noqa: ASYNC110 - bounded by the deadline
             await asyncio.sleep(0.01)
         self._stopping.set()
 
@@ -193,7 +194,7 @@ class Pipeline:
             try:
                 await work()
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a supervised task's loop
                 self.counters.failures[f"task {name}"] += 1
                 self._log.error("task failed, starting it again", task=name, exc_info=error)
             await asyncio.sleep(1.0)
@@ -611,7 +612,10 @@ class Pipeline:
         }
 
     def _behind(self) -> dict[str, int]:
-        """Count what is known to be written and not shipped. `unasked`: streams the server was not asked about."""
+        """Count what is known to be written and not shipped.
+
+        `unasked`: streams the server was not asked about.
+        """
         behind = {"streams": 0, "bytes": 0, "unasked": 0}
         for stream in self._streams.values():
             left = 0 if stream.ended else stream.bytes_behind

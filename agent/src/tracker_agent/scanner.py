@@ -200,9 +200,11 @@ class Scanner:
             stamp = (status.st_mtime_ns, status.st_ino)
             if stamp == user.stamp and user.settled and now < user.relist_at:
                 return
-            with self._opener.user_directory(self.root, user.name, user.uid) as fd:
-                with os.scandir(fd) as listing:
-                    names = {item.name for item in listing if item.is_dir(follow_symlinks=False)}
+            with (
+                self._opener.user_directory(self.root, user.name, user.uid) as fd,
+                os.scandir(fd) as listing,
+            ):
+                names = {item.name for item in listing if item.is_dir(follow_symlinks=False)}
         except FileNotFoundError:
             names, stamp, status = set(), (0, 0), None
         except (OSError, Refused) as error:

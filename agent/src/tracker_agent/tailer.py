@@ -1,7 +1,7 @@
 """Reads one stream from a position on: whole, verified lines and counted gaps, never half a line.
 
-Files for `tracker.protocol.reader.next_piece`, which decides. A Tail keeps no position: whoever asks says from
-where, and the server's word is what moves that. Bodies are never decoded.
+Files for `tracker.protocol.reader.next_piece`, which decides. A Tail keeps no position: whoever asks says
+from where, and the server's word is what moves that. Bodies are never decoded.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tracker.protocol.codec import Seeds, read_line
 from tracker.protocol.errors import HeaderError, IncompleteError
@@ -268,7 +269,7 @@ class Tail:
     def sealed_before(self, position: int) -> list[int]:
         """Return the segments that end at or before position and are followed by another one."""
         known = [self._segments[number] for number in self._numbers if number in self._segments]
-        return [one.number for one, after in zip(known, known[1:], strict=False) if after.base <= position]
+        return [one.number for one, after in pairwise(known) if after.base <= position]
 
     def _fd(self, number: int) -> int:
         fd, fresh = self._files.fd(self.place, segment_name(self.stream, number))

@@ -1,7 +1,7 @@
 """Keeps the agent's own streams small: removes what the server has, and the oldest when there is too much.
 
-Runs in the thread of the own streams' root. A segment dropped before it was shipped shows as a gap, because the
-next one says how many bytes there were.
+Runs in the thread of the own streams' root. A segment dropped before it was shipped shows as a gap, because
+the next one says how many bytes there were.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A Lane ships the streams of one credential: learns where the server is, sends, and acts on what it answers.
 
-Nothing is held here that a crash could lose. A position moves only by the server's word, and after any failure it
-is learnt again.
+Nothing is held here that a crash could lose. A position moves only by the server's word, and after any
+failure it is learnt again.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class LaneSettings:
 class Lane:
     """Streams that travel with one key. Everything happens in one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - its collaborators; nobody else makes one
         self,
         credential: Credential,
         sender: Sender,
@@ -420,36 +420,39 @@ class Lane:
             if stream.position != reading.position:
                 self.ready(stream)  # the server wants to go on elsewhere
                 continue
-            # A busy stream is expected to bring as much again until the next flush.
-            stream.pending = reading.pending or sum(_piece_bytes(piece) for piece in reading.pieces)
-            if reading.pieces:
-                stream.setbacks = 0
-                stream.exited = reading.exited
-                if stream.exited and stream.live:
-                    self._exited(stream)
-            if reading.state is State.MORE:
-                self.ready(stream)
-                continue
-            if reading.state is State.END:
+            self._settle_one(stream, reading, now)
+
+    def _settle_one(self, stream: Stream, reading: Reading, now: float) -> None:
+        # A busy stream is expected to bring as much again until the next flush.
+        stream.pending = reading.pending or sum(_piece_bytes(piece) for piece in reading.pieces)
+        if reading.pieces:
+            stream.setbacks = 0
+            stream.exited = reading.exited
+            if stream.exited and stream.live:
+                self._exited(stream)
+        if reading.state is State.MORE:
+            self.ready(stream)
+            return
+        if reading.state is State.END:
+            self._hot.pop(stream.key, None)
+            stream.stuck = None
+            if not stream.ended:
+                stream.ended = True
+                self._ended(stream)
+            return
+        if reading.stuck:
+            if stream.stuck is None or stream.stuck[0] != stream.position:
+                stream.stuck = (stream.position, now)
+                stream.hot_until = now + DAMAGE_WAIT_S + 2 * self._settings.flush_interval_s
+            elif now >= stream.hot_until:
                 self._hot.pop(stream.key, None)
-                stream.stuck = None
-                if not stream.ended:
-                    stream.ended = True
-                    self._ended(stream)
-                continue
-            if reading.stuck:
-                if stream.stuck is None or stream.stuck[0] != stream.position:
-                    stream.stuck = (stream.position, now)
-                    stream.hot_until = now + DAMAGE_WAIT_S + 2 * self._settings.flush_interval_s
-                elif now >= stream.hot_until:
-                    self._hot.pop(stream.key, None)
-                    continue
-            else:
-                stream.stuck = None
-            if reading.pieces:
-                stream.hot_until = max(stream.hot_until, now + HOT_S)
-            if now < stream.hot_until:
-                self._hot[stream.key] = stream
+                return
+        else:
+            stream.stuck = None
+        if reading.pieces:
+            stream.hot_until = max(stream.hot_until, now + HOT_S)
+        if now < stream.hot_until:
+            self._hot[stream.key] = stream
 
     # Sending.
 
@@ -580,8 +583,8 @@ class Lane:
 
     async def _post(self, parts: Sequence[Part]) -> Accepted | Retry | Locked | TooLarge | Rejected:
         body = await asyncio.to_thread(
-            encode, parts, self._identity.version, self._identity.machine, self._identity.host, self._clock.wall_ns()
-        )  # fmt: skip
+            encode, parts, self._identity.version, self._identity.machine, self._identity.host,
+            self._clock.wall_ns() )  # fmt: skip
         headers = {"Content-Type": "application/msgpack", "Content-Encoding": "zstd"}
         self._counters.requests += 1
         self._counters.bytes_sent += len(body)

@@ -1,7 +1,8 @@
 """The only door to watchdog: a hint that something changed in a directory. Never more than a hint.
 
-Events get lost (overflow), cannot be had (no watches left) or never come (network file systems), so the scanner
-finds everything by itself. Each watch is armed for one event: a busy run costs one event, not one per record.
+Events get lost (overflow), cannot be had (no watches left) or never come (network file systems), so the
+scanner finds everything by itself. Each watch is armed for one event: a busy run costs one event, not one
+per record.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ SILENT_FILE_SYSTEMS = frozenset(
 
 
 class Watcher:
-    """Calls changed(path), in a thread of its own, once for each directory that was armed and then changed."""
+    """Calls changed(path), in a thread of its own, once for each directory that was armed and then
+    changed."""
 
     def __init__(self, changed: Callable[[str], None], watches_max: int = WATCHES_MAX) -> None:
         self.problem: str | None = None  #: why there are no hints (any more)
@@ -131,7 +133,7 @@ class _Once:
 
 
 def file_system_type(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
-    """Return the type of the file system a path is on, "" when that cannot be told (proc_pid_mountinfo(5))."""
+    """Return the type of the file system a path is on (proc_pid_mountinfo(5)), "" when unknown."""
     real = os.path.realpath(path)
     best, found = "", ""
     try:
