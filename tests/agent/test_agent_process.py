@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import http.server
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,6 +162,55 @@ def test_agent_stops_in_time_while_its_server_accepts_and_never_answers(agent: P
 
             assert process.wait(30) == 0
             assert time.monotonic() - began < 10, "the promise is 10 s"
+
+
+class NeverAcknowledges(http.server.BaseHTTPRequestHandler):
+    """A Tracker server as far as the first batch, which it takes and keeps silent about."""
+
+    took_a_batch = threading.Event()
+    let_go = threading.Event()
+
+    def do_GET(self) -> None:
+        self.answer(
+            {"server": "tracker", "version": "0", "protocol": [1, 1], "capabilities": [], "epoch": "e"}
+        )
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.endswith("/ingest"):
+            self.took_a_batch.set()
+            self.let_go.wait(60)
+            return
+        streams = [{**each, "next": 0, "crc": None, "last": None} for each in json.loads(body)["streams"]]
+        self.answer({"epoch": "e", "streams": streams})
+
+    def answer(self, value: dict[str, Any]) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_agent_stops_in_time_with_a_batch_that_is_never_acknowledged(agent: Process) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NeverAcknowledges) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        agent.write_config(f"http://127.0.0.1:{server.server_port}")
+        process = agent.start()
+        assert NeverAcknowledges.took_a_batch.wait(60)
+        began = time.monotonic()
+        try:
+            process.send_signal(signal.SIGTERM)
+
+            assert process.wait(50) == 0
+            assert time.monotonic() - began < 10, "the promise is 10 s"
+        finally:
+            NeverAcknowledges.let_go.set()
+            server.shutdown()
 
 
 def test_inventory_and_a_first_window_are_written_at_once(agent: Process) -> None:
