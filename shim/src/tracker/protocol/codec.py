@@ -102,19 +102,24 @@ def scan_lines(data: bytes, seeds: Seeds) -> Scanned:
     position = last = 0
     short_until = len(data) - _LINE8.size
     while True:
-        # Short lines of a one-byte kind, nearly all there are, are read here at 400 MB/s;
-        # read_line knows every form and every fault.
+        # Lines of a one-byte kind and less than 64 KiB, nearly all there are, are read here, five
+        # times as fast as by read_line, which knows every form and every fault.
         if position <= short_until:
             first, kind, tag, crc, length, size = unpack_start(data, position)
-            if first == 0x93 and 0 < kind < 128 and tag == 0xCE and length == 0xC4:
+            if first == 0x93 and 0 < kind < 128 and tag == 0xCE:
                 start = position + 9
-                end = start + size
-                body = data[start:end]
-                if len(body) == size and crc32(body, seeds[kind]) == crc:
-                    append((kind, crc, body))
-                    last = position
-                    position = end
-                    continue
+                if length == 0xC5 and size and start < len(data):
+                    size = size << 8 | data[start]
+                    start += 1
+                    length = 0xC4
+                if length == 0xC4:
+                    end = start + size
+                    body = data[start:end]
+                    if len(body) == size and crc32(body, seeds[kind]) == crc:
+                        append((kind, crc, body))
+                        last = position
+                        position = end
+                        continue
         line, end, bad = read_line(data, position, seeds)
         if line is None:
             return Scanned(lines, position, bad, last)
