@@ -29,7 +29,7 @@ header, writer = write()
 if "fork" in sys.argv and os.fork() == 0:
     writer.forget()
     header, writer = write()
-os.write(1, b"%s %d\n" % (header.stream.hex().encode(), os.getpid()))
+os.write(1, b"%s %d\\n" % (header.stream.hex().encode(), os.getpid()))
 if "finish" in sys.argv:
     sys.stdin.read()
     writer.write(kinds.EXIT, bodies.Exit(time.time_ns(), 0).encode())
