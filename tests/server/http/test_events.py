@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +17,15 @@ from tests.support.http_client import ask, sign_in
 from tests.support.record_stream import RecordStream, send
 from tests.support.server_process import ServerProcess
 
+LISTEN_S = 60.0
+
 
 class Listener:
     """One open event stream, read in order."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._file = connection.makefile("rb")
+        self._deadline = time.monotonic() + LISTEN_S
         self.status = int(self._file.readline().split()[1])
         while self._file.readline().strip():
             pass
@@ -31,6 +35,7 @@ class Listener:
         name = data = None
         while True:
             line = self._file.readline()
+            assert time.monotonic() < self._deadline, "what was waited for did not come"
             if not line:
                 raise EOFError
             text = line.decode().rstrip("\r\n")
