@@ -28,9 +28,10 @@ def test_records_are_stored_once_in_order_while_agent_and_server_are_killed(tmp_
     print(f"TRACKER_TEST_SEED={seed}")
     moments = random.Random(seed)
 
-    with ServerProcess(tmp_path / "server") as server, AgentProcess(
-        tmp_path, server.url, server.ingest_key
-    ) as agent:
+    with (
+        ServerProcess(tmp_path / "server") as server,
+        AgentProcess(tmp_path, server.url, server.ingest_key) as agent,
+    ):
         trainings = [start_training(agent.spool, tmp_path, number, seed) for number in range(RUNS)]
         over = threading.Event()
         server_killer = threading.Thread(
@@ -58,8 +59,9 @@ def test_records_are_stored_once_in_order_while_agent_and_server_are_killed(tmp_
             )
             check_stored_once_in_order(noted, read_points(server, f"chaos-{number}"))
             wait_until(
-                lambda n=number: server.get(f"/api/v1/runs/default/end-to-end/chaos-{n}")["state"]
-                == "finished",
+                lambda n=number: (
+                    server.get(f"/api/v1/runs/default/end-to-end/chaos-{n}")["state"] == "finished"
+                ),
                 timeout_s=30,
                 what="state finished",
             )

@@ -27,9 +27,10 @@ def test_killed_training_loses_nothing_and_shows_as_crashed_within_five_seconds(
     print(f"TRACKER_TEST_SEED={seed}")
     moments = random.Random(seed)
 
-    with ServerProcess(tmp_path / "server") as server, AgentProcess(
-        tmp_path, server.url, server.ingest_key
-    ) as agent:
+    with (
+        ServerProcess(tmp_path / "server") as server,
+        AgentProcess(tmp_path, server.url, server.ingest_key) as agent,
+    ):
         for first in range(0, KILLS, AT_ONCE):
             numbers = range(first, first + AT_ONCE)
             trainings = {n: start_training(agent.spool, tmp_path, n, seed) for n in numbers}

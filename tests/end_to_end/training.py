@@ -16,7 +16,7 @@ import tracker
 
 def main() -> None:
     run_id, side_log, seed, records, per_second = sys.argv[1:]
-    numbers = random.Random(int(seed))  # noqa: S311 - values to compare, not secrets
+    numbers = random.Random(int(seed))
     side = os.open(side_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     tracker.init(project="end-to-end", id=run_id, config={"seed": int(seed)})
     started = time.monotonic()
