@@ -103,7 +103,7 @@ def test_network_file_systems_are_known_by_their_mount(tmp_path: Path) -> None:
         "31 22 0:41 / /home/with\\040space rw - fuse.sshfs x rw\n"
     )
 
-    assert file_system_type("/home/ada/spool", str(mountinfo)) == "nfs4"
+    assert file_system_type("/home/user/spool", str(mountinfo)) == "nfs4"
     assert file_system_type("/homework", str(mountinfo)) == "ext4"
     assert file_system_type("/home/with space/x", str(mountinfo)) == "fuse.sshfs"
     assert sends_events(str(tmp_path))

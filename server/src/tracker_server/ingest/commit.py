@@ -106,8 +106,8 @@ def commit(
         reason = "this key may not ingest"
         return Committed([Outcome(uid, stream, None, "forbidden", reason) for uid, stream in streams])
     committed = Committed()
-    with store.write() as transaction:
-        writer = Writer(store.stream_rows, transaction, principal, now)
+    with store.transaction() as transaction:
+        writer = Writer(transaction, principal, now)
         if agent.machine:
             writer.touch_host(agent.machine, agent.host, agent.version)
         for (uid, stream), parts in streams.items():

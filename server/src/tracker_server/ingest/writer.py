@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection
-
 from tracker.protocol import bodies, kinds
 from tracker.protocol.codec import Line
 from tracker.protocol.errors import BodyError
@@ -20,8 +18,10 @@ from tracker.protocol.kinds import FORMAT_VERSION
 from ..principal import Principal
 from ..store.console import ConsoleLine
 from ..store.engine import AnyRow
-from ..store.streams import RunRow, StreamRow, StreamRows
+from ..store.run_rows import RunRow
+from ..store.stream_rows import StreamRow
 from ..store.text import clean_text, dump_json, json_value
+from ..store.transaction import Transaction
 from .position import Position, RefusedError, fit_gap, fit_lines
 from .records import Records, decode_records
 from .run_state import derive_run_state
@@ -34,8 +34,7 @@ _RUN_COLUMNS = ("name", "notes", "group", "job_type")
 class Writer:
     """One request's way into the store. Remembers which runs and hosts it changed."""
 
-    def __init__(self, rows: StreamRows, transaction: Connection, principal: Principal, now: int) -> None:
-        self._rows = rows
+    def __init__(self, transaction: Transaction, principal: Principal, now: int) -> None:
         self._transaction = transaction
         self._principal = principal
         self._now = now
@@ -47,7 +46,7 @@ class Writer:
         """Undo what the block did when it raises, also in what this object remembers."""
         runs, hosts = dict(self._runs), set(self._hosts)
         try:
-            with self._transaction.begin_nested():
+            with self._transaction.savepoint():
                 yield
         except BaseException:
             self._runs, self._hosts = runs, hosts
@@ -55,7 +54,7 @@ class Writer:
 
     def next_of(self, uid: int, stream: bytes) -> int:
         """Return where a stream goes on; 0 for one that is not known."""
-        row = self._rows.find(self._transaction, self._principal.entity_id, uid, stream)
+        row = self._transaction.streams.find(self._principal.entity_id, uid, stream)
         return 0 if row is None else row.next
 
     def changed_runs(self) -> list[AnyRow]:
@@ -64,14 +63,14 @@ class Writer:
         for run_id, state_changed in self._runs.items():
             values: dict[str, Any] = {"updated": self._now}
             if state_changed:
-                derived = derive_run_state(self._rows.stream_states(self._transaction, run_id))
+                derived = derive_run_state(self._transaction.runs.stream_states(run_id))
                 values |= {
                     "state": derived.state,
                     "exit_code": derived.exit_code,
                     "finished": derived.finished,
                 }
-            self._rows.update_run(self._transaction, run_id, values)
-            news.append(self._rows.run_news(self._transaction, run_id))
+            self._transaction.runs.update(run_id, values)
+            news.append(self._transaction.runs.news(run_id))
         return news
 
     def changed_hosts(self) -> list[str]:
@@ -95,7 +94,7 @@ class Writer:
             row.header = header
             if header.run is None:
                 self._join_host(row, header)
-            self._rows.set_header(self._transaction, row)
+            self._transaction.streams.set_header(row)
         about_host = header.run is None
         if header.run is not None and row.run_id is None and fitted.lines:
             self._join_run(row, header, uid, user, fitted.lines[0])
@@ -108,7 +107,7 @@ class Writer:
             newer=header.version > FORMAT_VERSION,
         )
         row.step_max = records.step_max
-        self._rows.set_position(self._transaction, row)
+        self._transaction.streams.set_position(row)
         if about_host:
             self._apply_to_host(row, header, records)
         else:
@@ -124,32 +123,32 @@ class Writer:
         if row is None:
             row = self._insert(uid, stream, user)
         _move(row, position)
-        self._rows.set_position(self._transaction, row)
-        self._rows.add_gap(self._transaction, row.id, offset, size, reason, self._now)
+        self._transaction.streams.set_position(row)
+        self._transaction.streams.add_gap(row.id, offset, size, reason, self._now)
         if row.run_id is not None:
             self._runs.setdefault(row.run_id, False)
 
     def _find(self, uid: int, stream: bytes) -> StreamRow | None:
         """Return a stream the principal may write. Raise RefusedError when it may not."""
-        row = self._rows.find(self._transaction, self._principal.entity_id, uid, stream)
+        row = self._transaction.streams.find(self._principal.entity_id, uid, stream)
         if row is None:
             return None
         if row.run_id is not None:
-            self._check_owner(self._rows.get_run(self._transaction, row.run_id), uid)
+            self._check_owner(self._transaction.runs.get(row.run_id), uid)
         elif row.principal_id != self._principal.id:
             raise RefusedError("forbidden", "this stream belongs to another principal", show_next=False)
         return row
 
     def _insert(self, uid: int, stream: bytes, user: str) -> StreamRow:
         principal = self._principal
-        return self._rows.insert(
-            self._transaction, principal.entity_id, uid, stream, principal.id, user, self._now
+        return self._transaction.streams.insert(
+            principal.entity_id, uid, stream, principal.id, user, self._now
         )
 
     def _check_owner(self, run: RunRow, uid: int) -> None:
         if (run.principal_id, run.uid) == (self._principal.id, uid):
             return
-        if not self._rows.is_granted(self._transaction, run.id, self._principal.id, uid):
+        if not self._transaction.runs.is_granted(run.id, self._principal.id, uid):
             raise RefusedError(
                 "forbidden",
                 "run %s of project %s belongs to someone else: use another run id, or have its owner grant"
@@ -169,48 +168,47 @@ class Writer:
                 % (clean_text(entity), self._principal.entity),
                 show_next=False,
             )
-        transaction = self._transaction
-        project_id = self._rows.ensure_project(transaction, self._principal.entity_id, project, self._now)
+        project_id = self._transaction.runs.ensure_project(self._principal.entity_id, project, self._now)
         assert header.run is not None
-        run = self._rows.find_run(transaction, project_id, header.run)
+        run = self._transaction.runs.find(project_id, header.run)
         if run is not None:
             self._check_owner(run, uid)
             row.run_id = run.id
         else:
-            row.run_id = self._rows.insert_run(
-                transaction, project_id, header, self._principal.id, uid, user, self._now
+            row.run_id = self._transaction.runs.insert(
+                project_id, header, self._principal.id, uid, user, self._now
             )
-        row.ordinal = self._rows.next_ordinal(transaction, row.run_id)
-        self._rows.set_header(transaction, row)
+        row.ordinal = self._transaction.runs.next_ordinal(row.run_id)
+        self._transaction.streams.set_header(row)
         self._runs[row.run_id] = True
         if problem is not None:
-            self._rows.count_problem(transaction, row.id, problem, 1, row.base)
+            self._transaction.streams.count_problem(row.id, problem, 1, row.base)
 
     def _see_observed(self, row: StreamRow, uid: int, stream: bytes) -> None:
         """Apply what an agent saw of a stream before its first records arrived."""
         principal = self._principal
-        seen = self._rows.take_observed(self._transaction, principal.entity_id, row.principal_id, uid, stream)
+        seen = self._transaction.observed.take(principal.entity_id, row.principal_id, uid, stream)
         if seen is not None:
             row.state = seen.state
-            self._rows.set_state(self._transaction, row.id, seen.state, seen.time, observed=seen.facts)
+            self._transaction.streams.set_state(row.id, seen.state, seen.time, observed=seen.facts)
 
     def _apply_to_run(self, row: StreamRow, records: Records) -> None:
         if row.run_id is None:
             return
-        transaction, run_id = self._transaction, row.run_id
+        run_id = row.run_id
         self._runs.setdefault(run_id, False)
         if records.points is not None:
-            run = self._rows.get_run(transaction, run_id)
+            run = self._transaction.runs.get(run_id)
             records.points.ordinal = row.ordinal
-            self._rows.points.append(transaction, run.points_id, records.points)
+            self._transaction.append_points(run.points_id, records.points)
         if records.console:
             lines = [ConsoleLine(time, stream, text, row.ordinal) for time, stream, text in records.console]
-            self._rows.console.append(transaction, run_id, lines)
+            self._transaction.append_console(run_id, lines)
         if records.runs or records.patches:
             self._apply_documents(row, run_id, records)
 
     def _apply_documents(self, row: StreamRow, run_id: int, records: Records) -> None:
-        documents = self._rows.read_documents(self._transaction, run_id)
+        documents = self._transaction.runs.read_documents(run_id)
         values: dict[str, Any] = {}
         for run in records.runs:
             self._check_placement(row, run_id, run, records)
@@ -233,7 +231,7 @@ class Writer:
                 documents["hidden"] = values["hidden"] = [*hidden, *dict.fromkeys(removed)]
             values[name] = document
         if values:
-            self._rows.update_run(self._transaction, run_id, values)
+            self._transaction.runs.update(run_id, values)
 
     def _check_placement(self, row: StreamRow, run_id: int, run: bodies.Run, records: Records) -> None:
         entity = run.fields.get("entity")
@@ -241,7 +239,7 @@ class Writer:
             records.count("RUN: a run cannot move to another entity", row.base)
         project = run.fields.get("project")
         if project is not None and valid_project(project):
-            current = self._rows.get_run(self._transaction, run_id).project
+            current = self._transaction.runs.get(run_id).project
             if project != current:
                 records.count("RUN: a run cannot move to another project", row.base)
 
@@ -250,17 +248,17 @@ class Writer:
     def touch_host(self, machine: str, host: str, agent: str | None) -> AnyRow:
         """Note that an agent of a machine has spoken, if the principal may say so."""
         principal = self._principal
-        row = self._rows.touch_host(self._transaction, principal.entity_id, machine, host, agent, self._now)
+        row = self._transaction.hosts.touch(principal.entity_id, machine, host, agent, self._now)
         if agent is not None and (row.principal_id in (None, principal.id) or principal.trusted):
-            self._rows.update_host(
-                self._transaction, row.id, seen=self._now, host=clean_text(host), agent=clean_text(agent)
+            self._transaction.hosts.update(
+                row.id, seen=self._now, host=clean_text(host), agent=clean_text(agent)
             )
         return row
 
     def _join_host(self, row: StreamRow, header: Header) -> None:
         host = self.touch_host(header.machine, header.host, None)
         row.host_id = host.id
-        row.ordinal = self._rows.count_host_streams(self._transaction, host.id)
+        row.ordinal = self._transaction.streams.count_of_host(host.id)
 
     def _apply_to_host(self, row: StreamRow, header: Header, records: Records) -> None:
         assert row.host_id is not None
@@ -272,25 +270,24 @@ class Writer:
         principal = self._principal
         if host.principal_id is None or (host.principal_id != principal.id and principal.trusted):
             # An agent's service account takes a machine back from whoever claimed it first.
-            self._rows.update_host(self._transaction, host.id, principal_id=principal.id)
+            self._transaction.hosts.update(host.id, principal_id=principal.id)
         elif host.principal_id != principal.id:
             records.count("samples of a host that another principal reports on", row.base)
             return
         if records.points is not None:
             records.points.ordinal = row.ordinal
-            self._rows.points.append(self._transaction, host.points_id, records.points)
+            self._transaction.append_points(host.points_id, records.points)
         if records.inventory is not None:
             inventory = dump_json(records.inventory)
-            self._rows.update_host(self._transaction, host.id, inventory=inventory)
+            self._transaction.hosts.update(host.id, inventory=inventory)
         self._hosts.add(host.machine)
 
     def _apply_observed(self, seen: bodies.Observed, offset: int, records: Records) -> None:
         """Believe an agent about its own principal's streams, and a trusted one about all of the entity."""
         principal = self._principal
-        target = self._rows.find(self._transaction, principal.entity_id, seen.uid, seen.stream)
+        target = self._transaction.streams.find(principal.entity_id, seen.uid, seen.stream)
         if target is None or (target.run_id is None and target.host_id is None):
-            self._rows.remember_observed(
-                self._transaction,
+            self._transaction.observed.remember(
                 principal.entity_id,
                 principal.id,
                 principal.trusted,
@@ -306,20 +303,18 @@ class Writer:
             state = target.state if target.state == "ended" else seen.state
             more: dict[str, Any] = {"observed": dump_json(seen.facts)}
             if state == "ended":
-                self._rows.update_stream(self._transaction, target.id, **more)
+                self._transaction.streams.update(target.id, **more)
             else:
-                self._rows.set_state(self._transaction, target.id, state, seen.time, **more)
+                self._transaction.streams.set_state(target.id, state, seen.time, **more)
             if target.run_id is not None:
                 self._runs[target.run_id] = True
 
     # --- streams -------------------------------------------------------------------------------------
 
     def _apply_to_stream(self, row: StreamRow, records: Records) -> None:
-        transaction = self._transaction
         if records.exit is not None:
             exception = records.exit.exception
-            self._rows.set_state(
-                transaction,
+            self._transaction.streams.set_state(
                 row.id,
                 "ended",
                 records.exit.time,
@@ -329,15 +324,14 @@ class Writer:
             if row.run_id is not None:
                 self._runs[row.run_id] = True
         if records.lost:
-            self._rows.add_lost(
-                transaction,
+            self._transaction.streams.add_lost(
                 row.id,
                 ((offset, lost.records, lost.reason, lost.time) for offset, lost in records.lost),
             )
         if records.raw:
-            self._rows.add_raw(transaction, row.id, records.raw)
+            self._transaction.streams.add_raw(row.id, records.raw)
         for reason, problem in records.problems.items():
-            self._rows.count_problem(transaction, row.id, reason, problem.count, problem.offset)
+            self._transaction.streams.count_problem(row.id, reason, problem.count, problem.offset)
 
 
 def valid_project(name: str) -> bool:

@@ -3,7 +3,6 @@
 import base64
 import builtins
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ from . import schema
 from .chunk_points import LAST
 from .engine import AnyRow, Database
 from .errors import NotFound
-from .streams import read_header_row
+from .streams import Stream, read_streams
 from .text import clean_text, json_value, load_json
 
 #: How much of its summary a run shows in a list; of runs with very many metrics, nothing.
@@ -77,55 +76,6 @@ class Project:
     project: str
     runs: int
     updated: int
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Bytes of a stream that never came."""
-
-    offset: int
-    bytes: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Lost:
-    """Records the writer had to drop."""
-
-    records: int
-    reason: str
-    time: int
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What was wrong with records that were kept all the same."""
-
-    reason: str
-    count: int
-    offset: int  #: of the first record it was seen at
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One writer of a run. ordinal is the index that points and console lines carry."""
-
-    stream: str  #: hex
-    ordinal: int
-    uid: int
-    user: str
-    host: str
-    pid: int | None
-    rank: int | None
-    writer: str
-    state: str  #: live, gone or ended
-    exit_code: int | None
-    exception: dict[str, str] | None
-    observed: dict[str, Any] | None
-    next: int
-    gaps: list[Gap]
-    lost: list[Lost]
-    problems: list[Problem]
 
 
 @dataclass(frozen=True)
@@ -262,7 +212,7 @@ class RunStore:
             last = connection.execute(
                 select(metrics.name, metrics.last).where(metrics.points_id == run.points_id)
             ).all()
-            streams = _streams(connection, run.id)
+            streams = read_streams(connection, run.id)
         hidden = set(load_json(documents.hidden))
         summary = {name: LAST.unpack(value)[0] for name, value in sorted(tuple(row) for row in last)}
         summary = {name: value for name, value in summary.items() if name not in hidden}
@@ -325,50 +275,6 @@ class RunStore:
                         run_id=run.id, principal_id=principal_id, uid=uid, granted_by=granted_by, created=now
                     )
                 )
-
-
-def _streams(connection: Connection, run_id: int) -> list[Stream]:
-    streams = schema.streams
-    of_run = streams.c.run_id == run_id
-    gaps, lost, problems = (
-        _by_stream(connection, table, of_run) for table in (schema.gaps, schema.lost, schema.problems)
-    )
-    # A row's own `count` is a tuple's method.
-    problem_count = list(schema.problems.c.keys()).index("count")
-    found = []
-    for row in connection.execute(select(streams).where(of_run).order_by(streams.c.ordinal)):
-        header = read_header_row(row.header)
-        found.append(
-            Stream(
-                stream=row.stream.hex(),
-                ordinal=row.ordinal,
-                uid=row.uid,
-                user=row.user,
-                host="" if header is None else clean_text(header.host),
-                pid=None if header is None else header.pid,
-                rank=None if header is None else header.rank,
-                writer="" if header is None else clean_text(header.writer),
-                state=row.state,
-                exit_code=row.exit_code,
-                exception=None if row.exception is None else load_json(row.exception),
-                observed=None if row.observed is None else load_json(row.observed),
-                next=row.next,
-                gaps=[Gap(each.offset, each.bytes, each.reason) for each in gaps[row.id]],
-                lost=[Lost(each.records, each.reason, each.time) for each in lost[row.id]],
-                problems=[
-                    Problem(each.reason, each[problem_count], each.offset) for each in problems[row.id]
-                ],
-            )
-        )
-    return found
-
-
-def _by_stream(connection: Connection, table: Any, of_run: ColumnElement[bool]) -> dict[int, list[AnyRow]]:
-    rows: dict[int, list[AnyRow]] = defaultdict(list)
-    query = select(table).join(schema.streams, schema.streams.c.id == table.c.stream_id).where(of_run)
-    for row in connection.execute(query.order_by(table.c.id)):
-        rows[row.stream_id].append(row)
-    return rows
 
 
 def _run(row: AnyRow) -> Run:

@@ -6,8 +6,8 @@ connections of their own and never wait for it. SQL stays inside this package.
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from .errors import StoreUnavailable
 from .folding import Folder, FoldReport
 from .hosts import HostStore
 from .runs import RunStore
-from .streams import StreamRows
 from .tail_debt import TailDebt
+from .transaction import Transaction
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Offset:
 class Store:
     """The stores of one database and one blob directory.
 
-    runs, points, console, hosts and blobs answer queries; write() and `stream_rows` are for commit().
+    runs, points, console, hosts and blobs answer queries; transaction() is for commit().
     """
 
     def __init__(self, database: Database, blobs: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,7 +53,6 @@ class Store:
         self.console = ConsoleStore(database)
         self.hosts = HostStore(database, self.points)
         self.blobs = BlobDirectory(blobs)
-        self.stream_rows = StreamRows(self.points, self.console)
         self._folder = Folder(database, self._debt)
         self._folder.learn_debt()
         self.console.learn_debt()
@@ -64,6 +63,12 @@ class Store:
         query = select(schema.meta.c.value).where(schema.meta.c.name == "epoch")
         with self.database.read() as connection:
             return str(connection.execute(query).scalar_one())
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Yield what commit() writes with: committed at the end of the block, undone by an exception."""
+        with self.database.write() as connection:
+            yield Transaction(connection, self.points, self.console)
 
     def write(self) -> AbstractContextManager[Connection]:
         """Return the writer's transaction: committed at the end of the block, undone by an exception."""

@@ -13,6 +13,7 @@ from tracker_server.store import runs as stored
 from tracker_server.store.accounts import AccountStore
 from tracker_server.store.errors import NotFound
 from tracker_server.store.store import Store
+from tracker_server.store.streams import Stream
 
 from . import answers
 from .errors import ApiError, not_found
@@ -236,7 +237,7 @@ def _row(run: stored.Run) -> answers.RunRow:
     )
 
 
-def _stream(stream: stored.Stream) -> answers.StreamState:
+def _stream(stream: Stream) -> answers.StreamState:
     return answers.StreamState(
         stream=stream.stream,
         uid=stream.uid,
