@@ -68,11 +68,13 @@ def read_user_key(opener: Opener, root: str, user: str, uid: int, server_url: st
         os.close(fd)
     try:
         keys = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused("the credentials are not JSON: expected {server URL: key}") from error
     if not isinstance(keys, dict):
         raise Refused("the credentials are no JSON object: expected {server URL: key}")
     for url, key in keys.items():
-        if url.rstrip("/") == server_url.rstrip("/") and isinstance(key, str) and key.isascii():
+        if url.rstrip("/") == server_url.rstrip("/"):
+            if not isinstance(key, str) or not key.isascii() or not key.strip().isprintable():
+                raise Refused("the key in the credentials is not one: expected tk_...")
             return key.strip() or None
     return None

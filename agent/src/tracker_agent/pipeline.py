@@ -325,8 +325,8 @@ class Pipeline:
         stream = self._stream_of(entry)
         if stream is None:
             return
-        if not stream.ended:
-            left = stream.bytes_behind
+        left = stream.bytes_behind
+        if not stream.ended and left:
             self.counters.add_loss("deleted from the spool before it was shipped", left)
             self._log.warning(
                 "stream deleted before it was shipped",

@@ -136,7 +136,11 @@ class Scanner:
         if self._own_uid is None:
             self._scan_root(now, findings)
         for user in list(self._users.values()):
-            self._scan_user(user, now, findings)
+            path = os.path.join(self.root, user.name) if user.name else self.root
+            try:
+                self._scan_user(user, path, now, findings)
+            except Exception as error:  # noqa: BLE001 - what one user wrote must not stop the others
+                self._note(self._user_foreign, path, f"cannot be scanned: {error!r}")
         for path in hints:
             directory = self._by_path.get(path)
             if directory is not None:
@@ -188,11 +192,9 @@ class Scanner:
             except OSError as error:
                 reason = f"cannot be opened: {error.strerror}"
             self._note(self._user_foreign, path, reason)
-        for path in set(self._user_foreign) - {os.path.join(self.root, name) for name in names}:
-            self._note(self._user_foreign, path, None)
+        self._forget_foreign(names)
 
-    def _scan_user(self, user: _User, now: float, findings: Findings) -> None:
-        path = os.path.join(self.root, user.name) if user.name else self.root
+    def _scan_user(self, user: _User, path: str, now: float, findings: Findings) -> None:
         try:
             status = os.stat(path, follow_symlinks=False)
             if user.name:
@@ -210,6 +212,7 @@ class Scanner:
         except (OSError, Refused) as error:
             self._note(self._user_foreign, path, f"cannot be scanned: {error}")
             return
+        self._note(self._user_foreign, path, None)
         user.stamp = stamp
         user.settled = status is not None and self._wall_ns() - status.st_mtime_ns > SETTLED_NS
         user.relist_at = now + RELIST_S
@@ -250,7 +253,10 @@ class Scanner:
             due, _, directory = heapq.heappop(self._heap)
             if directory.gone or due != directory.due:
                 continue
-            self._scan_directory(directory, now, findings)
+            try:
+                self._scan_directory(directory, now, findings)
+            except Exception as error:  # noqa: BLE001 - as in scan()
+                self._note(directory.foreign, directory.place.path, f"cannot be scanned: {error!r}")
             unfinished = any(not entry.finished for entry in directory.entries.values())
             active = now - directory.active_at < 10.0
             pause = self._interval_s if active else quiet if unfinished else max(quiet, 10.0)
@@ -305,7 +311,7 @@ class Scanner:
         for stream, numbers in segments.items():
             entry = directory.entries.get(stream)
             if entry is None:
-                tail = Tail(directory.place, stream, self._files)
+                tail = Tail(directory.place, stream, self._files, own=self._own_uid is not None)
                 entry = directory.entries[stream] = Entry(directory.place, directory.user, stream, tail)
                 directory.active_at = now
             elif numbers != set(entry.tail.numbers):
@@ -377,6 +383,12 @@ class Scanner:
         self._by_path.pop(directory.place.path, None)
         self._foreign_changed = True
         self.directories -= 1
+
+    def _forget_foreign(self, names: set[str]) -> None:
+        """Drop what was noted about users' directories that are no longer there."""
+        for path in list(self._user_foreign):
+            if os.path.relpath(path, self.root).partition("/")[0] not in names:
+                self._note(self._user_foreign, path, None)
 
     def _note(self, foreign: dict[str, str], path: str, reason: str | None) -> None:
         """Take down why something is left alone, or (None) that it no longer is."""

@@ -147,10 +147,11 @@ class OpenFiles:
 class Tail:
     """One stream's segments. Every method may raise OSError, Refused or Diverged."""
 
-    def __init__(self, place: Place, stream: bytes, files: OpenFiles) -> None:
+    def __init__(self, place: Place, stream: bytes, files: OpenFiles, own: bool = False) -> None:
         self.place = place
         self.stream = stream
         self._files = files
+        self._own = own  # the agent's own stream, which alone may be about the host
         self._numbers: list[int] = []
         self._segments: dict[int, _Segment] = {}
         self._end = 0
@@ -280,8 +281,13 @@ class Tail:
     def _recognise(self, number: int, fd: int) -> None:
         """Make sure a file opened again is the one that was read before."""
         known = self._segments.get(number)
-        if known is not None and _read_header_of(fd, self.stream, number) != (known.header, known.start):
-            raise Diverged(f"segment {number:06d} was replaced by another file")
+        if known is not None:
+            try:
+                same = _read_header_of(fd, self.stream, number) == (known.header, known.start)
+            except HeaderError:
+                same = False
+            if not same:
+                raise Diverged(f"segment {number:06d} was replaced by another file")
         if self._last_line is not None and self._last_line[0] == number:
             _, offset, line = self._last_line
             if os.pread(fd, len(line), offset) != line:
@@ -295,6 +301,11 @@ class Tail:
                 header, start = _read_header_of(self._fd(number), self.stream, number)
             except (HeaderError, FileNotFoundError):
                 return None
+            if header.run is None and not self._own:
+                # The server believes what an agent says about hosts and about other people's writers.
+                raise Refused(
+                    f"segment {number:06d} is about the machine, not a run: only the agent may say that"
+                )
             known = self._segments[number] = _Segment(number, header, start)
         return known
 
