@@ -140,9 +140,10 @@ async def test_segment_without_a_header_is_one_gap(
             stored = await shipped(spool, server, stream)
             assert len(stored.gaps) == 1
             assert "HEADER" in stored.gaps[0][2]
-        await eventually(lambda: pipeline.status()["streams"]["shipped"] == 2)
+        # The agent's own stream may be the third.
+        await eventually(lambda: pipeline.status()["streams"]["shipped"] >= 2)
     async with start() as pipeline:
-        await eventually(lambda: pipeline.status()["streams"]["shipped"] == 2)
+        await eventually(lambda: pipeline.status()["streams"]["shipped"] >= 2)
         assert pipeline.status()["parked"] == []
 
 
