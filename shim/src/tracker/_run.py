@@ -13,21 +13,16 @@ import msgpack
 from . import _ending
 from ._clock import monotonic_ns
 from ._config import Config
+from ._logged import NAMES_MAX, STEP_MAX, record_numbers, record_texts, sort_out, to_step
 from ._recorder import Recorder, Records
 from ._spool import RunPlace
 from ._summary import Summary
 from ._terminal import Terminal
-from ._values import UnsupportedError, flatten, is_mapping, split_in_half, to_number_or_text, to_plain
-from .protocol.bodies import Patch, Value, pack
+from ._values import UnsupportedError, is_mapping, to_plain
+from .protocol.bodies import Patch
 from .protocol.bodies import Run as RunBody
-from .protocol.kinds import CONFIG, LINE_BYTES_MAX, METRICS, RUN, SUMMARY, VALUE
+from .protocol.kinds import CONFIG, METRICS, RUN, SUMMARY
 
-#: A body longer than this is split over several lines.
-BODY_BYTES_MAX = LINE_BYTES_MAX - 16
-#: Names in one line; the format has a limit of 2**17 elements in a map.
-NAMES_MAX = 100000
-#: Steps beyond are not taken, so that one more always fits.
-STEP_MAX = 2**62
 #: Subclasses of int and float that msgpack writes as numbers (numpy.float64), learnt as they come.
 PLAIN_TYPES_MAX = 64
 
@@ -143,16 +138,22 @@ class Run:
             recorder.lost += 1
             self._warn("log", "log() takes a dict of values, not a %s" % type(data).__name__)
             return
-        numbers, texts = self._sort_out(data)
+        values = sort_out(data)
+        for kind in values.number_types:
+            self._learn_type(kind)
+        if values.odd_names:
+            self._warn("log-name", "log() takes strings as names; others are recorded as their str()")
+        if values.refused:
+            recorder.lost += 1
+            self._warn("log-value", "log() left out " + ", ".join(values.refused))
         with recorder.lock:
             at = self._take_step(step, commit)
             # Numbers of a nested log() too go through here: bodies.pack has no state to corrupt.
-            self._record_numbers(recorder, at, numbers)
-            for name, text in texts.items():
-                self._record_text(recorder, at, name, text)
-            self._summary.logged(numbers)
-            self._summary.logged(texts)
-            self._known.update(self._summary.not_by_hand(numbers))
+            record_numbers(recorder, at, values.numbers)
+            record_texts(recorder, at, values.texts)
+            self._summary.logged(values.numbers)
+            self._summary.logged(values.texts)
+            self._known.update(self._summary.not_by_hand(values.numbers))
 
     def _recall(self, data: Dict[str, Any]) -> bool:
         """Return whether all names are known, and make them those of the last log()."""
@@ -171,36 +172,16 @@ class Run:
         self._names = [None]
         self._known.clear()
 
-    def _sort_out(self, data: Any) -> Tuple[Dict[str, Any], Dict[str, str]]:
-        """Return the numbers and the texts in data, by full name; warn of everything else."""
-        if not all(isinstance(name, str) for name in data):
-            self._warn("log-name", "log() takes strings as names; others are recorded as their str()")
-        numbers: Dict[str, Any] = {}
-        texts: Dict[str, str] = {}
-        refused = []
-        for name, value in flatten(data):
-            try:
-                plain = to_number_or_text(value)
-            except Exception as error:  # noqa: BLE001 - .item() and __float__ are foreign code
-                kind = "" if isinstance(error, UnsupportedError) else type(error).__name__ + ": "
-                refused.append("%s (%s%s)" % (name, kind, error))
-                continue
-            if isinstance(plain, str):
-                texts[name] = plain
-            else:
-                numbers[name] = plain
-                self._learn_type(type(value))
-        if refused:
-            self._here().lost += 1
-            self._warn("log-value", "log() left out " + ", ".join(refused))
-        return numbers, texts
-
     def _learn_type(self, kind: type) -> None:
         if issubclass(kind, (int, float)) and len(self._plain_types) < PLAIN_TYPES_MAX:
             self._plain_types.add(kind)
 
     def _take_step(self, step: Any, commit: Optional[bool]) -> int:
-        at = self._checked_step(step)
+        try:
+            at = to_step(step)
+        except UnsupportedError as error:
+            self._warn("log-step", "%s; the next step is used instead" % error)
+            at = None
         if at is None:
             at = self._step
             if commit is None or commit:
@@ -208,31 +189,6 @@ class Run:
         elif at >= self._step:
             self._step = at + 1 if commit else at
         return at
-
-    def _checked_step(self, step: Any) -> Optional[int]:
-        if step is None or (type(step) is int and -STEP_MAX < step < STEP_MAX):
-            return step
-        try:
-            number = to_number_or_text(step)
-            if not isinstance(number, str) and number == int(number) and -STEP_MAX < number < STEP_MAX:
-                return int(number)
-        except Exception:  # noqa: BLE001, S110 - .item() is foreign code; NaN and infinity have no integer
-            pass
-        self._warn("log-step", "step %r is not an integer; the next step is used instead" % (step,))
-        return None
-
-    def _record_numbers(self, recorder: Recorder, step: int, numbers: Dict[str, Any]) -> None:
-        if not numbers:
-            return
-        body = pack((recorder.time(), step, numbers)) if len(numbers) <= NAMES_MAX else b""
-        if not 0 < len(body) <= BODY_BYTES_MAX and len(numbers) > 1:
-            for part in split_in_half(numbers):
-                self._record_numbers(recorder, step, part)
-            return
-        recorder.write(METRICS, body)
-
-    def _record_text(self, recorder: Recorder, step: int, name: str, text: str) -> None:
-        recorder.write(VALUE, Value(recorder.time(), step, name, "text", text).encode())
 
     # The run itself
 

@@ -362,9 +362,9 @@ if __name__ == "__main__":
             signal.setitimer(signal.ITIMER_REAL, 0)
             run.log({"last": 1})
             import threading
-            # Before 3.8 an exception may leave a `with lock` that it hits at its very start locked.
+            # Before 3.10 an exception may come between the block of a `with lock` and its release.
             thread = threading.Thread(target=run.log, args=({"thread": 1},))
-            if sys.version_info < (3, 8):
+            if sys.version_info < (3, 10):
                 run.log({"thread": 1})
             else:
                 thread.daemon = True
