@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from tests.support.stores import open_in
 from tracker_server.store import migrations, schema
 from tracker_server.store.engine import Database
 from tracker_server.store.errors import SchemaTooNew, StoreDamaged, StoreError, StoreUnavailable
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def restore_first(directory: Path) -> None:
@@ -91,6 +95,33 @@ def test_migrations_lead_to_the_schema_in_the_code(tmp_path: Path) -> None:
     assert tables_of(migrated) == tables_of(created)
     migrated.close()
     created.close()
+
+
+def test_the_head_that_a_start_compares_with_is_the_newest_step(tmp_path: Path) -> None:
+    versions = Path(migrations.__file__).parent / "versions"
+    newest = max(path.name.partition("_")[0] for path in versions.glob("[0-9]*.py"))
+    open_in(tmp_path).close()
+
+    with sqlite3.connect(tmp_path / "tracker.db") as connection:
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    connection.close()
+
+    assert found == [(migrations.HEAD,)]
+    assert newest == migrations.HEAD
+
+
+def test_a_start_on_a_current_database_does_without_alembic(tmp_path: Path) -> None:
+    open_in(tmp_path).close()
+    script = (
+        "import sys; from pathlib import Path; from tests.support.stores import open_in;"
+        " open_in(Path(sys.argv[1])).close(); print('alembic' in sys.modules)"
+    )
+
+    printed = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert printed == "False\n"
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
