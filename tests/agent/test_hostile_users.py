@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -38,6 +39,11 @@ def held_lock(directory: Path, stream: bytes) -> Iterator[None]:
             yield
         finally:
             process.kill()
+
+
+def states(server: FakeTrackerServer, stream: bytes) -> list[str]:
+    """Return what was observed of a stream's writer, in order."""
+    return [record.state for record in server.observed if record.stream == stream]
 
 
 @pytest.mark.parametrize(
@@ -159,3 +165,17 @@ def test_credentials_of_two_servers_are_told_apart(tmp_path: Path) -> None:
     user.mkdir()
     (user / "credentials").write_text(json.dumps({"http://a/": " tk_a \n", "http://b": "tk_b"}))
     assert read_user_key(Opener(), str(tmp_path), str(UID), UID, "http://a") == "tk_a"
+
+
+async def test_run_whose_files_are_deleted_while_it_runs_does_not_run_for_ever(
+    spool: Spool, server: FakeTrackerServer, start: Start
+) -> None:
+    stream = spool.write(run="deleted", exit_code=None)
+    with held_lock(spool.run("deleted"), stream):
+        async with start():
+            await eventually(lambda: server.content(stream) == spool.content(stream))
+            await eventually(lambda: states(server, stream) == ["live"])
+            shutil.move(spool.run("deleted"), spool.user / "renamed")
+            await eventually(lambda: states(server, stream)[-2:] == ["gone", "live"])
+            shutil.rmtree(spool.user / "renamed")
+            await eventually(lambda: states(server, stream)[-1] == "gone")

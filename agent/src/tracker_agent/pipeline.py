@@ -335,6 +335,9 @@ class Pipeline:
                 bytes=left,
             )
         self._forget_writer(stream)
+        if not stream.ended and not stream.own:
+            # Nothing more can come of it. Found again elsewhere, it is live again.
+            self._observe(stream, "gone", {"pid": stream.header.pid, "cause": "deleted from the spool"})
         del self._streams[stream.key]
         self._lane_of.pop(stream.key).remove(stream)
         self._unobserved.pop(stream.key, None)
@@ -591,6 +594,7 @@ class Pipeline:
                 "foreign": len(foreign),
             },
             "behind": self._behind(),
+            "unobserved": len(self._unobserved),
             "parked": [stream.to_json() for stream in parked[:LISTED_MAX]],
             "kept": kept,
             "foreign": [

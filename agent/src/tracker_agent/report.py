@@ -126,6 +126,11 @@ def _shipping_problems(shipping: dict[str, Any]) -> Iterable[str]:
             )
         elif lane["state"] == "retrying":
             yield f"the server cannot be reached: {lane['reason']} → nothing is lost; it is tried again"
+    if shipping.get("unobserved"):
+        yield (
+            f"the end of {shipping['unobserved']} streams cannot be written down, so their runs show as "
+            "running: is the disk of the state directory full?"
+        )
     yield from _cut(
         f"parked: run {each['run']} ({each['path']}): {each['code']}: {each['reason']}"
         + (f" → {_REMEDIES[each['code']]}" if each["code"] in _REMEDIES else "")
