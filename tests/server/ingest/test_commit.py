@@ -314,6 +314,18 @@ def test_the_same_ids_in_another_entity_are_another_run(alice: Committer) -> Non
     assert (alice.detail().run.cursor, eve.detail().run.cursor) == (0, 1)
 
 
+def test_where_a_stream_goes_on_is_told_within_its_entity_alone(alice: Committer) -> None:
+    eve = add_principal(alice.store, "eve", entity="other")
+    stream = StreamBytes()
+    alice.send(stream)
+
+    (own,) = alice.store.offsets(alice.principal, [(1000, stream.stream)])
+    (foreign,) = alice.store.offsets(eve, [(1000, stream.stream)])
+
+    assert own.next == stream.end
+    assert (foreign.next, foreign.crc, foreign.last) == (0, None, None)
+
+
 def test_a_run_that_asks_for_another_entity_is_forbidden(alice: Committer) -> None:
     (outcome,) = alice.send(StreamBytes(fields={"entity": "other"}))
 

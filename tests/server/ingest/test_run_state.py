@@ -7,6 +7,7 @@ import pytest
 from tests.support.stores import Committer, add_principal
 from tests.support.streams import StreamBytes
 from tracker_server.ingest.run_state import derive_run_state
+from tracker_server.store import observed_rows, schema
 from tracker_server.store.store import Store
 
 
@@ -18,6 +19,11 @@ def alice(store: Store) -> Committer:
 @pytest.fixture
 def agent(store: Store, alice: Committer) -> Committer:
     return Committer(store, add_principal(store, "agent", kind="service"), uid=0)
+
+
+def remembered(store: Store) -> list[bytes]:
+    with store.read() as connection:
+        return [row.stream for row in connection.execute(schema.observed.select())]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +98,56 @@ def test_a_writer_seen_before_its_records_arrive_is_remembered(alice: Committer,
     alice.send(stream)
 
     assert alice.detail().run.state == "crashed"
+
+
+def test_the_last_thing_seen_of_a_writer_counts(alice: Committer, agent: Committer) -> None:
+    stream, own = StreamBytes(), StreamBytes(run=None)
+    own.observed(stream, "gone")
+    other = Committer(alice.store, add_principal(alice.store, "agent-2", kind="service"), uid=0)
+    other_own = StreamBytes(run=None)
+    agent.send(own)
+    other_own.clock = own.clock
+    other_own.observed(stream, "live")
+    other.send(other_own)
+
+    alice.send(stream)
+
+    assert alice.detail().run.state == "running"
+
+
+def test_what_was_seen_of_a_writer_is_forgotten_once_it_has_arrived(
+    alice: Committer, agent: Committer
+) -> None:
+    stream, own = StreamBytes(), StreamBytes(run=None)
+    own.observed(stream, "gone")
+    agent.send(own)
+
+    alice.send(stream)
+
+    assert remembered(alice.store) == []
+
+
+def test_writers_that_never_arrive_are_forgotten_beyond_a_limit_and_counted(
+    alice: Committer, agent: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observed_rows, "REMEMBERED_MAX", 3)
+    early = StreamBytes()
+    alice_own, own = StreamBytes(run=None), StreamBytes(run=None)
+    alice_own.observed(early, "gone")
+    alice.send(alice_own)
+    streams = [StreamBytes(run="run-%d" % number) for number in range(5)]
+    for stream in [*streams, streams[2]]:
+        own.observed(stream, "gone")
+
+    agent.send(own)
+
+    kept = [streams[3], streams[4], streams[2]]
+    assert remembered(alice.store) == [each.stream for each in [early, *kept]]
+    with alice.store.read() as connection:
+        problems = connection.execute(schema.problems.select()).all()
+    assert [(row.reason, row[3]) for row in problems] == [
+        ("OBSERVED of streams that never arrived, forgotten", 2)
+    ]
 
 
 def test_a_writer_seen_live_again_is_running(alice: Committer, agent: Committer) -> None:

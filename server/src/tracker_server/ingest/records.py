@@ -65,10 +65,10 @@ class Records:
         if problem is not None:
             self.count(problem, offset)
 
-    def count(self, problem: str, offset: int) -> None:
+    def count(self, problem: str, offset: int, times: int = 1) -> None:
         """Count a problem."""
         seen = self.problems.setdefault(clean_text(problem)[:256], Problem(0, offset))
-        seen.count += 1
+        seen.count += times
 
 
 def decode_records(

@@ -287,7 +287,7 @@ class Writer:
         principal = self._principal
         target = self._transaction.streams.find(principal.entity_id, seen.uid, seen.stream)
         if target is None or (target.run_id is None and target.host_id is None):
-            self._transaction.observed.remember(
+            forgotten = self._transaction.observed.remember(
                 principal.entity_id,
                 principal.id,
                 principal.trusted,
@@ -297,6 +297,8 @@ class Writer:
                 seen.state,
                 seen.facts,
             )
+            if forgotten:
+                records.count("OBSERVED of streams that never arrived, forgotten", offset, forgotten)
         elif target.principal_id != principal.id and not principal.trusted:
             records.count("OBSERVED about a stream of another principal", offset)
         else:
