@@ -43,7 +43,7 @@ def test_row_shows_state_name_owner_step_and_project(page: Page, server: ServerP
     row = page.locator('[data-run="default/rows/row-1"]')
     expect(row.locator("[data-state]")).to_have_attribute("data-state", "finished")
     expect(row.get_by_role("link", name="amber-falcon")).to_be_visible()
-    for text in ("baseline", "rows", "mira@node-03", "1.23k", "just now"):
+    for text in ("baseline", "rows", "mira@node-03", "1,234", "just now"):
         expect(row).to_contain_text(text)
     assert page.title() == "rows · Runs · Tracker"
 

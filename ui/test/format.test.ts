@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import {
-  flatten, formatAgo, formatBytes, formatCount, formatDuration, formatExact, formatNumber, formatValue,
+  flatten, formatAgo, formatBytes, formatCount, formatDuration, formatExact, formatNumber, formatQuantity, formatStep,
+  formatValue,
 } from "../src/lib/format";
 
 test.each([
@@ -69,4 +70,19 @@ test("nested maps become dotted keys, lists and empty maps stay values", () => {
     ["seed", 1],
   ]);
   expect(formatValue([1, "a, [b]", { c: 2 }])).toBe('[1, "a, [b]", {"c": 2}]');
+});
+
+test.each([
+  ["host.memory.used.bytes", 3 * 1024 ** 3, "3 GiB"],
+  ["host.disk.read.bytes_per_s", 4096, "4 KiB/s"],
+  ["host.network.bytes_per_s", null, "–"],
+  ["megabytes", 4096, "4,096"],
+  ["train/loss", 0.25, "0.25"],
+])("a value of %s is written in the unit its name ends in", (name, value, text) => {
+  expect(formatQuantity(name, value)).toBe(text);
+});
+
+test("a step keeps all its digits", () => {
+  expect(formatStep(1349)).toBe("1,349");
+  expect(formatStep(2 ** 40)).toBe("1,099,511,627,776");
 });

@@ -2,7 +2,7 @@
 
 import uPlot from "uplot";
 import type { Axis } from "./columns";
-import { formatCount, formatDuration, formatNumber } from "./format";
+import { formatCount, formatDuration, formatQuantity, namesBytes } from "./format";
 
 export interface Colors {
   line: string;
@@ -15,6 +15,7 @@ export interface Colors {
 }
 
 export interface ChartSpec {
+  metric: string;
   width: number;
   height: number;
   axis: Axis;
@@ -71,7 +72,8 @@ export function chartOptions(spec: ChartSpec): uPlot.Options {
         gap: 6,
         space: 30,
         size: (_plot, values) => Math.max(44, 16 + 6.4 * Math.max(0, ...(values ?? []).map((text) => text?.length ?? 0))),
-        values: (_plot, splits) => splits.map((value) => (value === null ? "" : formatNumber(tidy(value), 5))),
+        values: (_plot, splits) => splits.map((value) => (value === null ? "" : formatQuantity(spec.metric, tidy(value)))),
+        ...(namesBytes(spec.metric) ? { incrs: BYTE_INCREMENTS } : {}),
       },
     ],
     series: [
@@ -166,6 +168,7 @@ function xAxis(axis: Axis): Pick<uPlot.Axis, "values" | "incrs"> {
   return { values: timeLabels };
 }
 
+const BYTE_INCREMENTS = Array.from({ length: 60 }, (_, power) => 2 ** power);
 const STEP_INCREMENTS = Array.from({ length: 14 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
 const SECOND_INCREMENTS = [
   0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200,

@@ -43,15 +43,33 @@ export function formatCount(value: number): string {
   return text.replace("-", "−") + units[unit];
 }
 
+/** Write a step with all its digits: 1,349. */
+export function formatStep(step: number): string {
+  return step.toLocaleString("en-US").replace("-", "−");
+}
+
 export function formatBytes(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
   let unit = 0;
   let scaled = bytes;
-  while (scaled >= 1024 && unit < units.length - 1) {
+  while (Math.abs(scaled) >= 1024 && unit < units.length - 1) {
     scaled /= 1024;
     unit++;
   }
-  return `${unit === 0 ? scaled : Number(scaled.toPrecision(3))} ${units[unit]}`;
+  return `${Number(scaled.toPrecision(3))} ${units[unit]}`;
+}
+
+/** Return whether a name says that its values are bytes, or bytes per second: host.memory.used.bytes. */
+export function namesBytes(name: string): boolean {
+  return /(^|[._/])bytes(_per_s)?$/.test(name);
+}
+
+/** Write a value of a metric in the unit its name ends in, if that is bytes; else as formatNumber does. */
+export function formatQuantity(name: string, value: number | null | undefined, digits = 5): string {
+  if (value === null || value === undefined || !Number.isFinite(value) || !namesBytes(name)) {
+    return formatNumber(value, digits);
+  }
+  return formatBytes(value) + (name.endsWith("_per_s") ? "/s" : "");
 }
 
 /** Write a duration with its two largest units: 850 ms, 12s, 3m 05s, 2h 14m, 5d 3h. */
