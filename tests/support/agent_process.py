@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.support.service_process import ServiceProcess
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "the condition") -> Any:
@@ -26,7 +27,7 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str 
         time.sleep(0.02)
 
 
-class AgentProcess:
+class AgentProcess(ServiceProcess):
     """Starts, kills and restarts one agent. Use as a context manager."""
 
     def __init__(
@@ -36,15 +37,13 @@ class AgentProcess:
         self.spool.mkdir(parents=True, exist_ok=True)
         self.state = root / "agent-state"
         self.config = root / "agent.toml"
-        self.log_path = root / "agent.log"
+        super().__init__(root / "agent.log")
         self.config.write_text(
             f'[agent]\nstate_dir = "{self.state}"\nspools = ["{self.spool}"]\n'
             f"watch = {'true' if watch else 'false'}\n"
             f'[server]\nurl = "{server_url}"\nkey = "{key}"\n' + extra_config
         )
         self.config.chmod(0o600)
-        self.process: subprocess.Popen[bytes] | None = None
-        self.kills = 0
 
     def start(self) -> None:
         """Start the process without waiting for it."""
@@ -55,19 +54,6 @@ class AgentProcess:
                 stdout=log,
                 stderr=log,
             )
-
-    def kill(self) -> None:
-        """SIGKILL the process and reap it."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(30)
-        self.kills += 1
-
-    def stop(self) -> int:
-        """SIGTERM the process; return its exit code."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
 
     def delete_state(self) -> None:
         """Remove the whole state directory."""
@@ -83,21 +69,6 @@ class AgentProcess:
             check=False,
         )
         return json.loads(done.stdout) if done.returncode == 0 else None
-
-    def log(self) -> str:
-        """Return everything the agent wrote to its log so far."""
-        return self.log_path.read_text(errors="replace")
-
-    def __enter__(self) -> AgentProcess:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process is not None and self.process.poll() is None:
-            try:
-                self.stop()
-            except subprocess.TimeoutExpired:
-                self.kill()
 
 
 def training_environment(spool: Path, **more: str) -> dict[str, str]:

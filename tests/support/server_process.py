@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +12,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from tests.support.service_process import ServiceProcess
 
 START_S = 60.0
 
@@ -35,17 +36,15 @@ def free_port() -> int:
         return port
 
 
-class ServerProcess:
+class ServerProcess(ServiceProcess):
     """Starts, kills and restarts one server on the same port. Use as a context manager."""
 
     def __init__(self, root: Path, port: int | None = None, arguments: tuple[str, ...] = ()) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.data = root / "data"
-        self.log_path = root / "server.log"
+        super().__init__(root / "server.log")
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.kills = 0
-        self.process: subprocess.Popen[bytes] | None = None
         self._arguments = arguments
         self._ingest_key: str | None = None
 
@@ -81,34 +80,6 @@ class ServerProcess:
                 if time.monotonic() > deadline:
                     raise ServerError(0, f"not ready after {START_S} s ({error}):\n{self.log()}") from error
             time.sleep(0.02)
-
-    def kill(self) -> None:
-        """SIGKILL the process and reap it."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(30)
-        self.kills += 1
-
-    def stop(self) -> int:
-        """SIGTERM the process; return its exit code."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
-
-    def log(self) -> str:
-        """Return everything the server wrote to its log so far."""
-        return self.log_path.read_text(errors="replace")
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process is not None and self.process.poll() is None:
-            try:
-                self.stop()
-            except subprocess.TimeoutExpired:
-                self.kill()
 
     # --- keys ---
 

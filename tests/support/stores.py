@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import insert
+from sqlalchemy import Engine, event, insert
 
 from tests.support.streams import START, StreamBytes
 from tracker_server.ingest.commit import AgentInfo, Committed, Entry, Lines, Outcome, commit
@@ -76,3 +78,23 @@ class Committer:
     def detail(self, run: str = "run1", project: str = "p") -> RunDetail:
         """Return a run as it is now."""
         return self.store.runs.detail(self.store.runs.get(self.principal.entity_id, project, run))
+
+
+@contextmanager
+def failing_at(number: int, *engines: Engine) -> Iterator[None]:
+    """Fail the number-th statement that the engines execute within the block with ZeroDivisionError."""
+    count = 0
+
+    def fail(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise ZeroDivisionError
+
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", fail)
+    try:
+        yield
+    finally:
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", fail)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import msgpack
 import pytest
-from sqlalchemy import event
 
 from tests.support.front_door import commit_json_lines, to_json_line
-from tests.support.stores import Committer, add_principal
+from tests.support.stores import Committer, add_principal, failing_at
 from tests.support.streams import StreamBytes
 from tracker.protocol import bodies, kinds
-from tracker_server.ingest.commit import AgentInfo, GapEntry, HostNews, RunNews
+from tracker.protocol.header import encode_header
+from tracker_server.ingest.commit import AgentInfo, GapEntry, HostNews, Lines, RunNews
+from tracker_server.ingest.writer import Writer
 from tracker_server.store.errors import NotFound
 from tracker_server.store.store import Store
 
@@ -148,22 +149,12 @@ def test_a_failing_statement_anywhere_leaves_nothing_behind_and_a_retry_stores_a
         stream.print("line")
         stream.exit(0)
         entry = alice.lines(stream)
-        count = 0
-
-        def fail(*_: object, fail_at: int = fail_at) -> None:
-            nonlocal count
-            count += 1
-            if count == fail_at:
-                raise ZeroDivisionError
-
-        event.listen(writer, "before_cursor_execute", fail)
         try:
-            alice.commit(entry)
+            with failing_at(fail_at, writer):
+                alice.commit(entry)
             failed = False
         except ZeroDivisionError:
             failed = True
-        finally:
-            event.remove(writer, "before_cursor_execute", fail)
         if failed:
             assert store.offsets(alice.principal, [(1000, stream.stream)])[0].next == 0
             with pytest.raises(NotFound):
@@ -216,6 +207,74 @@ def test_a_segment_at_the_wrong_place_is_refused(alice: Committer) -> None:
     (outcome,) = alice.commit(type(entry)(1000, "u", stream.stream, moved, data)).outcomes
 
     assert outcome.error == "bad_stream"
+
+
+def test_a_first_segment_begins_at_the_start_and_no_other_does(alice: Committer) -> None:
+    late, early = StreamBytes(), StreamBytes()
+    alice.commit(GapEntry(1000, "u", late.stream, 0, 100, "torn"))
+    first_again = late.header._replace(base=100)
+    second_at_start = early.header._replace(segment=1)
+
+    (late_outcome,) = alice.commit(Lines(1000, "u", late.stream, 100, encode_header(first_again))).outcomes
+    (early_outcome,) = alice.commit(
+        Lines(1000, "u", early.stream, 0, encode_header(second_at_start))
+    ).outcomes
+
+    assert (late_outcome.error, late_outcome.at) == ("bad_stream", 100)
+    assert (early_outcome.error, early_outcome.at) == ("bad_stream", 0)
+
+
+def test_what_is_wrong_with_a_stream_that_begins_later_is_shown_where_it_begins(alice: Committer) -> None:
+    stream = StreamBytes(project=None)
+    lost = stream.end
+    stream.roll()
+    stream.log({"a": 1})
+    alice.commit(GapEntry(1000, "u", stream.stream, 0, lost, "torn"))
+
+    alice.commit(alice.part(stream, lost, stream.end))
+
+    (problem,) = alice.detail(project="uncategorized").streams[0].problems
+    assert problem.offset == lost
+
+
+def test_a_run_that_wants_to_move_is_a_problem_at_its_record(alice: Committer) -> None:
+    stream = StreamBytes()
+    stream.log({"a": 1})
+    moved = stream.add(kinds.RUN, bodies.Run(0, {"project": "elsewhere"}).encode())
+    stream.add(kinds.RUN, bodies.Run(0, {"project": "elsewhere"}).encode())
+
+    alice.send(stream)
+
+    (problem,) = alice.detail().streams[0].problems
+    assert (problem.count, problem.offset) == (2, moved)
+
+
+def test_an_entry_that_is_undone_leaves_nothing_in_the_request(alice: Committer) -> None:
+    undone, kept = StreamBytes(run="undone"), StreamBytes(run="kept")
+
+    with alice.store.transaction() as transaction:
+        writer = Writer(transaction, alice.principal, 1)
+        with pytest.raises(ZeroDivisionError), writer.savepoint():
+            writer.add_lines(1000, undone.stream, "u", *undone.take())
+            raise ZeroDivisionError
+        with writer.savepoint():
+            writer.add_lines(1000, kept.stream, "u", *kept.take())
+        news = [row.run for row in writer.changed_runs()]
+
+    assert news == ["kept"]
+    assert alice.store.offsets(alice.principal, [(1000, undone.stream)])[0].next == 0
+
+
+def test_a_refused_stream_does_not_take_its_id_from_its_owner(alice: Committer) -> None:
+    bob = Committer(alice.store, add_principal(alice.store, "bob"))
+    alice.send(StreamBytes())
+    stream = StreamBytes(run="mine")
+    intruder = StreamBytes(stream=stream.stream)
+    assert bob.send(intruder)[0].error == "forbidden"
+
+    (outcome,) = alice.send(stream)
+
+    assert outcome.error is None
 
 
 def test_a_gap_is_counted_and_the_stream_goes_on_behind_it(alice: Committer) -> None:

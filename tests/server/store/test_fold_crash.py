@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 
 from tests.support.point_batches import assert_same_metrics, assert_same_page, assert_same_series, make_batch
-from tests.support.stores import open_in
+from tests.support.stores import failing_at, open_in
 from tracker_server.store import schema, tail_debt
 from tracker_server.store.errors import StoreDamaged
 from tracker_server.store.folding import FoldReport
@@ -111,25 +111,12 @@ def test_an_exception_at_any_statement_leaves_all_points(store: Store) -> None:
     failed = True
     while failed:
         fail_at += 1
-        count = 0
-
-        def fail(*_: object, fail_at: int = fail_at) -> None:
-            nonlocal count
-            count += 1
-            if count == fail_at:
-                raise ZeroDivisionError
-
-        engines = (store.database._writer, store.database._readers)
-        for engine in engines:
-            event.listen(engine, "before_cursor_execute", fail)
         try:
-            store._folder.fold(points_id, FoldReport(), everything=True)
+            with failing_at(fail_at, store.database._writer, store.database._readers):
+                store._folder.fold(points_id, FoldReport(), everything=True)
             failed = False
         except ZeroDivisionError:
             pass
-        finally:
-            for engine in engines:
-                event.remove(engine, "before_cursor_execute", fail)
         assert_same(answers(store, points_id), before)
     assert fail_at > 5
 

@@ -51,7 +51,7 @@ class Records:
     step_max: int | None = None
     console: list[tuple[int, str, str]] = field(default_factory=list)
     patches: list[tuple[int, dict[str, Any], list[str]]] = field(default_factory=list)
-    runs: list[bodies.Run] = field(default_factory=list)
+    runs: list[tuple[int, bodies.Run]] = field(default_factory=list)  # with their offsets
     exit: bodies.Exit | None = None
     inventory: dict[str, Any] | None = None
     observed: list[tuple[int, bodies.Observed]] = field(default_factory=list)
@@ -251,7 +251,7 @@ class _Reader:
 
     def _run(self, line: _Line) -> None:
         run = bodies.decode_run(line.body)
-        self._records.runs.append(bodies.Run(run.time, json_value(run.fields)))
+        self._records.runs.append((line.offset, bodies.Run(run.time, json_value(run.fields))))
 
     def _exit(self, line: _Line) -> None:
         self._records.exit = bodies.decode_exit(line.body)

@@ -205,13 +205,13 @@ class Writer:
             lines = [ConsoleLine(time, stream, text, row.ordinal) for time, stream, text in records.console]
             self._transaction.append_console(run_id, lines)
         if records.runs or records.patches:
-            self._apply_documents(row, run_id, records)
+            self._apply_documents(run_id, records)
 
-    def _apply_documents(self, row: StreamRow, run_id: int, records: Records) -> None:
+    def _apply_documents(self, run_id: int, records: Records) -> None:
         documents = self._transaction.runs.read_documents(run_id)
         values: dict[str, Any] = {}
-        for run in records.runs:
-            self._check_placement(row, run_id, run, records)
+        for offset, run in records.runs:
+            self._check_placement(run_id, offset, run, records)
             for name, value in run.fields.items():
                 if name in _RUN_COLUMNS:
                     values[name] = value
@@ -233,15 +233,15 @@ class Writer:
         if values:
             self._transaction.runs.update(run_id, values)
 
-    def _check_placement(self, row: StreamRow, run_id: int, run: bodies.Run, records: Records) -> None:
+    def _check_placement(self, run_id: int, offset: int, run: bodies.Run, records: Records) -> None:
         entity = run.fields.get("entity")
         if entity is not None and entity != self._principal.entity:
-            records.count("RUN: a run cannot move to another entity", row.base)
+            records.count("RUN: a run cannot move to another entity", offset)
         project = run.fields.get("project")
         if project is not None and valid_project(project):
             current = self._transaction.runs.get(run_id).project
             if project != current:
-                records.count("RUN: a run cannot move to another project", row.base)
+                records.count("RUN: a run cannot move to another project", offset)
 
     # --- hosts ---------------------------------------------------------------------------------------
 
