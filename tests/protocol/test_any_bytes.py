@@ -66,6 +66,18 @@ def test_any_bytes_give_a_piece_that_makes_sense(data: bytes, more: bool, live: 
         assert piece.wants <= WINDOW_BYTES_MAX
 
 
+@given(any_bytes, st.booleans(), st.booleans(), st.booleans())
+def test_lines_that_are_not_kept_are_checked_all_the_same(
+    data: bytes, more: bool, live: bool, waited: bool
+) -> None:
+    scanned = scan_lines(data, SEEDS, keep=False)
+    piece = next_piece(data, SEEDS, more, live, waited, keep=False)
+
+    assert scanned == scan_lines(data, SEEDS)._replace(lines=[])
+    kept = next_piece(data, SEEDS, more, live, waited)
+    assert piece == (kept._replace(lines=[]) if isinstance(kept, Lines) else kept)
+
+
 @given(any_bytes)
 def test_a_sealed_segment_of_any_bytes_is_read_to_its_end(data: bytes) -> None:
     records, gaps = read_sealed(data, STREAM)

@@ -18,6 +18,7 @@ Line = Tuple[int, int, bytes]
 RESYNC_FACTOR = 64
 
 _LINE8 = struct.Struct(">BBBIBB")
+_START8 = struct.Struct(">3sIBB")
 _LINE16 = struct.Struct(">BBBIBH")
 _LINE32 = struct.Struct(">BBBIBI")
 _SEED = struct.Struct(">16sIH")
@@ -42,11 +43,26 @@ class Seeds(Dict[int, int]):
             raise ValueError("a stream id has 16 bytes, this one has %d" % len(stream))
         self.stream = stream
         self.segment = segment
+        #: Seeds by the three bytes that lines of a one-byte kind start with; None for other bytes.
+        self.starts = _Starts(self)
 
     def __missing__(self, kind: int) -> int:
         if type(kind) is not int or not HEADER < kind <= KIND_MAX:
             raise KeyError(kind)
         seed = self[kind] = zlib.crc32(_SEED.pack(self.stream, self.segment, kind))
+        return seed
+
+
+class _Starts(Dict[bytes, Optional[int]]):
+    def __init__(self, seeds: Seeds) -> None:
+        super().__init__()
+        self._seeds = seeds
+
+    def __missing__(self, start: bytes) -> Optional[int]:
+        first, kind, tag = start[0], start[1], start[2]
+        if first != 0x93 or not HEADER < kind < 128 or tag != 0xCE:
+            return None
+        seed = self[start] = self._seeds[kind]
         return seed
 
 
@@ -83,47 +99,54 @@ def line_bytes(kind: int, body_bytes: int) -> int:
 class Scanned(NamedTuple):
     """What scan_lines found at the front of some bytes."""
 
-    lines: List[Line]
-    end: int  #: bytes taken up by `lines`
+    lines: List[Line]  #: empty with keep=False
+    end: int  #: bytes taken up by the lines
     bad: bool  #: the bytes at `end` can never become a line, whatever follows
-    last: int  #: where the last of `lines` starts; 0 when there are none
+    last: int  #: where the last of the lines starts; 0 when there are none
 
 
-def scan_lines(data: bytes, seeds: Seeds) -> Scanned:
-    """Return the whole lines at the front of data, in order.
+def scan_lines(data: bytes, seeds: Seeds, keep: bool = True) -> Scanned:
+    """Find the whole lines at the front of data, in order.
 
     Stops at the first byte that is not part of one. `bad` is False where data just ends, or
-    ends within a line that more bytes may complete. A HEADER is never accepted here.
+    ends within a line that more bytes may complete. A HEADER is never accepted here. With
+    keep=False the lines are checked as well, but not returned: a fifth faster, for whoever
+    passes the bytes on.
     """
     lines: List[Line] = []
     append = lines.append
     crc32 = zlib.crc32
-    unpack_start = _LINE8.unpack_from
+    starts = seeds.starts
+    unpack_start = _START8.unpack_from
     position = last = 0
-    short_until = len(data) - _LINE8.size
+    size_of_all = len(data)
+    short_until = size_of_all - _START8.size
     while True:
         # Lines of a one-byte kind and less than 64 KiB, nearly all there are, are read here, five
         # times as fast as by read_line, which knows every form and every fault.
         if position <= short_until:
-            first, kind, tag, crc, length, size = unpack_start(data, position)
-            if first == 0x93 and 0 < kind < 128 and tag == 0xCE:
-                start = position + 9
-                if length == 0xC5 and size and start < len(data):
-                    size = size << 8 | data[start]
-                    start += 1
-                    length = 0xC4
-                if length == 0xC4:
-                    end = start + size
+            first, crc, length, size = unpack_start(data, position)
+            start = position + 9
+            if length == 0xC5 and size and start < size_of_all:
+                size = size << 8 | data[start]
+                start += 1
+                length = 0xC4
+            if length == 0xC4:
+                seed = starts[first]
+                end = start + size
+                if seed is not None and end <= size_of_all:
                     body = data[start:end]
-                    if len(body) == size and crc32(body, seeds[kind]) == crc:
-                        append((kind, crc, body))
+                    if crc32(body, seed) == crc:
+                        if keep:
+                            append((first[1], crc, body))
                         last = position
                         position = end
                         continue
         line, end, bad = read_line(data, position, seeds)
         if line is None:
             return Scanned(lines, position, bad, last)
-        append(line)
+        if keep:
+            append(line)
         last = position
         position = end
 

@@ -30,7 +30,7 @@ class Lines(NamedTuple):
 
     size: int  #: bytes they take up
     last: int  #: where the last of them starts
-    lines: List[Line]  #: (kind, crc, body) of each, never empty
+    lines: List[Line]  #: (kind, crc, body) of each; empty with keep=False
 
 
 class Gap(NamedTuple):
@@ -49,7 +49,9 @@ class Wait(NamedTuple):
 Piece = Union[Lines, Gap, Wait]
 
 
-def next_piece(data: bytes, seeds: Seeds, more: bool, live: bool, waited: bool = False) -> Piece:
+def next_piece(
+    data: bytes, seeds: Seeds, more: bool, live: bool, waited: bool = False, keep: bool = True
+) -> Piece:
     """Decide what the bytes from the reader's position on are.
 
     data    bytes of one segment from the position on, freshly read: bytes kept from an earlier
@@ -60,6 +62,7 @@ def next_piece(data: bytes, seeds: Seeds, more: bool, live: bool, waited: bool =
             out before reading: a file read to its end first and found sealed afterwards may
             have grown in between.
     waited  the position has not moved for DAMAGE_WAIT_S (matters only when live)
+    keep    return the lines themselves, too: whoever only passes their bytes on does not need them
 
     The position is behind the segment's HEADER, or behind a gap. Whole lines come first, always;
     a call that returns Lines says nothing of the bytes behind them. Wait(n):
@@ -71,7 +74,7 @@ def next_piece(data: bytes, seeds: Seeds, more: bool, live: bool, waited: bool =
 
     n never exceeds WINDOW_BYTES_MAX. After a Gap go on at position + size.
     """
-    scanned = scan_lines(data, seeds)
+    scanned = scan_lines(data, seeds, keep)
     if scanned.end:
         return Lines(scanned.end, scanned.last, scanned.lines)
     if not data:
