@@ -11,7 +11,7 @@ import zstandard
 
 from tracker.protocol.codec import declared_end
 
-from .tailer import Data, Missing, Piece
+from .pieces import Data, Missing, Piece
 
 if TYPE_CHECKING:
     from .streams import Stream

@@ -1,4 +1,6 @@
-"""Decides when to flush and how much of which stream goes into a request. Pure: no files, no loop, no clock.
+"""Decides when to flush, how large a request is and how much of which stream goes into it.
+
+Pure: no files, no loop, no clock.
 
 Live streams come first, so that a backlog never delays what someone watches now; a backlog has a share of
 every request that live data cannot take from it.
@@ -20,6 +22,32 @@ PENDING_BYTES_GUESSED = 8 * 1024
 
 #: Bounds the work of one flush; streams left out come first in the next.
 STREAMS_MAX = 512
+
+
+#: After this many good requests the size limit that a 413 lowered may rise again.
+GROW_AFTER = 50
+BATCH_BYTES_MIN = 1024
+
+
+class BatchLimit:
+    """How many bytes a request may hold: what is configured, less after a server found that too large."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes = bytes_max
+        self._bytes_max = bytes_max
+        self._successes = 0
+
+    def shrink(self, sent: int) -> None:
+        """Note that a request of that many bytes was too large."""
+        self._successes = 0
+        self.bytes = max(BATCH_BYTES_MIN, min(self.bytes, sent) // 2)
+
+    def succeeded(self) -> None:
+        """Note a request that was not too large."""
+        self._successes += 1
+        if self.bytes < self._bytes_max and self._successes >= GROW_AFTER:
+            self._successes = 0
+            self.bytes = min(self._bytes_max, 2 * self.bytes)
 
 
 @dataclass(frozen=True, slots=True)

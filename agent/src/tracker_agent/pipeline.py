@@ -1,10 +1,10 @@
 """READ SECOND: tail → batch → upload → ack, from the files of a spool to the server's acknowledgement.
 
-    Scanner (one per spool, in a SpoolThread)   finds streams, notices growth, asks writers' locks
-    Pipeline (here, in the event loop)          knows every stream, gives each to the Lane of its credential,
-                                                writes down what it saw of writers
-    Lane (uploader.py, one per credential)      learns positions, reads (tailer.py) what the batcher allots,
-                                                sends, acts on the answer
+    Root         (one per spool)         scans in a thread of its own: finds streams, notices growth
+    Pipeline     (here, the event loop)  knows every stream, gives each to the Lane of its credential
+    Writers, Observations                who writes the streams; what was seen of them is written down
+    Lane         (one per credential)    READ THIRD: learns positions, reads what the batcher allots,
+                                         uploads, acts on the answer
 
 The files are the queue: nothing is held that cannot be read again, and a position moves only when the
 server says so. That is why killing the agent anywhere, or deleting its state, neither loses nor doubles
@@ -23,32 +23,28 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from tracker.protocol import bodies, kinds
 from tracker.protocol.header import Header
 
 from .checkpoint import Checkpoint
 from .clock import Clock
 from .counters import Counters
 from .credentials import Credential, Credentials
-from .liveness import Deaths
+from .ingest_client import Sender
+from .lane import Lane, LaneSettings
+from .observations import Observations
+from .open_files import OpenFiles
 from .opening import Opener
 from .own_stream import Identity, OwnStreams
+from .root import Root
 from .scanner import Entry, Findings, Scanner
-from .spool_thread import SpoolThread
+from .shipping_status import shipping_status, stuck_loops, watch_state
 from .streams import Stream, StreamKey
-from .tailer import OpenFiles
 from .transport import Transport
 from .trimmer import Trimmer
-from .uploader import Lane, LaneSettings, Sender
 from .watcher import Watcher, sends_events
+from .writers import Writers
 
-#: status() lists at most this many streams of each sort.
-LISTED_MAX = 200
 HOUSEKEEPING_S = 2.0
-#: A scan that has not come round for this long, and waits for no disk, is stuck.
-SCAN_TURN_S = 60.0
-#: A lane that has work, and has not come round for this long after a request must have ended, is stuck.
-LANE_TURN_S = 120.0
 #: Descriptors kept for everything that is no pidfd.
 FDS_RESERVED = 512
 
@@ -77,22 +73,6 @@ class PipelineSettings:
     own_bytes_max: int = 256 * 1024 * 1024  #: own streams never take more disk than this
 
 
-@dataclass(eq=False)
-class _Root:
-    """A directory tree that is scanned, and the thread that does it."""
-
-    path: str
-    own: bool
-    thread: SpoolThread
-    files: OpenFiles
-    scanner: Scanner
-    watched: bool
-    turned_at: float
-    hints: set[str] = field(default_factory=set)
-    hinted: asyncio.Event = field(default_factory=asyncio.Event)
-    to_arm: dict[str, None] = field(default_factory=dict)
-
-
 class Pipeline:
     """Ships every stream of the spools and the agent's own. One per configuration: build anew on SIGHUP."""
 
@@ -117,32 +97,34 @@ class Pipeline:
         self._sender = sender
         self._credentials = Credentials(settings.key)
         self._checkpoint = Checkpoint(settings.state_dir, settings.server_url)
+        self._observations = Observations(
+            own,
+            identity.boot,
+            self._checkpoint,
+            clock,
+            self.counters,
+            log,
+            lambda stream: self._credential_of(stream).name,
+            self._own_grew,
+        )
+        self._writers = Writers(
+            _pidfds_max(settings), clock, self._look_soon, self._observations.live, self._ready
+        )
         self._lanes: dict[str | None, Lane] = {}
         self._streams: dict[StreamKey, Stream] = {}
         self._lane_of: dict[StreamKey, Lane] = {}
-        self._by_pid: dict[int, set[Stream]] = {}
         self._kept: dict[Entry, str] = {}  # streams that are not for this agent to ship, and why
-        self._observed: dict[StreamKey, str] = {}
-        self._observed_saved = True
-        self._unobserved: dict[StreamKey, Stream] = {}  # ended, but the disk refused to take that down
-        self._roots: list[_Root] = []
-        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._roots: list[Root] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._watcher: Watcher | None = None
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        pidfds_max = (
-            settings.pidfds_max if soft < 0 else min(settings.pidfds_max, max(0, soft - FDS_RESERVED))
-        )
-        self._deaths = Deaths(pidfds_max, self._died)
 
     # Running.
 
     async def run(self) -> None:
         """Ship until stop() is called. Raises nothing a caller could mend."""
         loop = asyncio.get_running_loop()
-        self._observed, complaint = self._checkpoint.read()
-        if complaint is not None:
-            self._log.warning("checkpoint", problem=complaint)
+        self._observations.read()
         if self._settings.watch is not False:
             self._watcher = Watcher(lambda path: _call_in(loop, self._hint, path))
         opener = Opener()
@@ -150,7 +132,7 @@ class Pipeline:
         self._roots.append(self._root(self._own.directory, opener, own=True))
         self._lane(self._credentials.of(os.getuid()))
         for root in self._roots:
-            self._start(f"scan {root.path}", partial(self._scan_forever, root))
+            self._start(f"scan {root.path}", partial(root.scan_forever, self._streams, self._apply))
         self._start("housekeeping", self._keep_house)
         try:
             await self._stopping.wait()
@@ -160,9 +142,10 @@ class Pipeline:
     async def stop(self, grace_s: float = 8.0) -> None:
         """Let what is in flight finish, write the checkpoint, and return within about grace_s."""
         deadline = self._clock.monotonic() + grace_s
-        for lane in self._lanes.values():
+        lanes = list(self._lanes.values())
+        for lane in lanes:
             lane.close()
-        while any(lane.in_flight for lane in self._lanes.values()) and self._clock.monotonic() < deadline:  # noqa: ASYNC110 - bounded by the deadline
+        while any(lane.client.in_flight for lane in lanes) and self._clock.monotonic() < deadline:  # noqa: ASYNC110 - bounded by the deadline
             await asyncio.sleep(0.01)
         self._stopping.set()
 
@@ -171,22 +154,19 @@ class Pipeline:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._deaths.close()
+        self._writers.close()
         if self._watcher is not None:
             await asyncio.to_thread(self._watcher.close)
-        self._save_checkpoint()
+        self._observations.save(self._epoch())
         for root in self._roots:
-            # Only when it answers; else its descriptors go with the process.
-            if not root.thread.busy:
-                await root.thread.call(root.files.close_all)
-            root.thread.close()
+            await root.close()
         if self._transport is not None:
             await self._transport.close()
 
     def _start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.get_running_loop().create_task(self._supervise(name, work), name=name)
-        self._tasks[task] = name
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _supervise(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run a task for ever: a fault in it is logged and counted, and it starts again."""
@@ -199,7 +179,7 @@ class Pipeline:
                 self._log.error("task failed, starting it again", task=name, exc_info=error)
             await asyncio.sleep(1.0)
 
-    def _root(self, path: str, opener: Opener, own: bool) -> _Root:
+    def _root(self, path: str, opener: Opener, own: bool) -> Root:
         files = OpenFiles(opener, self._settings.open_files_max)
         scanner = Scanner(
             path,
@@ -211,67 +191,21 @@ class Pipeline:
             own_uid=os.getuid() if own else None,
             own_live=lambda: self._own.live if own else frozenset(),
         )
-        watched = self._watcher is not None and (self._settings.watch is True or sends_events(path))
-        root = _Root(path, own, SpoolThread(path), files, scanner, watched, self._clock.monotonic())
-        root.to_arm[path] = None
-        return root
+        watched = self._settings.watch is True or sends_events(path)
+        watcher = self._watcher if watched else None
+        return Root(scanner, files, own, watcher, self._settings.scan_interval_s, self._clock)
 
-    # Scanning.
-
-    async def _scan_forever(self, root: _Root) -> None:
-        while True:
-            root.turned_at = self._clock.monotonic()
-            await self._arm(root)
-            hints, root.hints = root.hints, set()
-            root.hinted.clear()
-            findings = await root.thread.call(root.scanner.scan, self._clock.monotonic(), hints)
-            self._apply(root, findings)
-            if findings.more:
-                continue
-            try:
-                async with asyncio.timeout(self._settings.scan_interval_s):
-                    await root.hinted.wait()
-            except TimeoutError:
-                pass
+    # What scans find.
 
     def _hint(self, path: str) -> None:
         for root in self._roots:
-            if path == root.path or path.startswith(root.path + "/"):
-                root.hints.add(path)
-                root.to_arm[path] = None
-                root.hinted.set()
+            root.hint(path)
 
-    async def _arm(self, root: _Root) -> None:
-        """Arm the directories that changed, before they are scanned; those of busy streams later."""
-        if not root.watched or self._watcher is None or not root.to_arm:
-            return
-        now = self._clock.monotonic()
-        streams: dict[str, list[Stream]] = {}
-        for stream in self._streams.values():
-            if stream.entry.place.path in root.to_arm:
-                streams.setdefault(stream.entry.place.path, []).append(stream)
-        chosen = []
-        for path in list(root.to_arm):
-            here = streams.get(path, [])
-            if here and all(stream.ended for stream in here):
-                del root.to_arm[path]
-            elif not any(stream.hot_until > now for stream in here):
-                del root.to_arm[path]
-                chosen.append(path)
-        if not chosen:
-            return
-        watcher = self._watcher
-        await root.thread.call(lambda: [watcher.arm(path) for path in chosen])
-        root.hints.update(chosen)
-
-    def _apply(self, root: _Root, findings: Findings) -> None:
+    def _apply(self, root: Root, findings: Findings) -> None:
         for uid, key in findings.keys:
             if self._credentials.set(uid, key):
                 self._log.info("a user's key changed", uid=uid)
                 self._move_streams(uid)
-        if root.watched and findings.fresh:
-            root.to_arm.update(dict.fromkeys(findings.fresh))
-            root.hinted.set()
         for entry in findings.gone:
             self._gone(entry)
         for entry in findings.found:
@@ -279,20 +213,19 @@ class Pipeline:
         for entry in findings.writers:
             stream = self._stream_of(entry)
             if stream is not None:
-                self._see_writer(stream)
+                self._writers.see(stream)
         for entry in findings.grown:
             stream = self._stream_of(entry)
             if stream is not None:
-                if stream.ended:
-                    stream.ended = False
+                stream.ended = False
                 stream.pending = max(stream.pending, stream.bytes_behind)
-                self._lane_of[stream.key].ready(stream)
+                self._ready(stream)
 
     def _stream_of(self, entry: Entry) -> Stream | None:
         stream = self._streams.get((entry.place.uid, entry.stream))
         return stream if stream is not None and stream.entry is entry else None
 
-    def _found(self, root: _Root, entry: Entry) -> None:
+    def _found(self, root: Root, entry: Entry) -> None:
         header = entry.header
         assert header is not None
         key = (entry.place.uid, entry.stream)
@@ -303,14 +236,13 @@ class Pipeline:
             self._kept[entry] = reason
             entry.finished = True
             return
-        stream = Stream(entry, header, root.thread, root.own)
-        self._streams[key] = stream
-        self._see_writer(stream)
+        stream = self._streams[key] = Stream(entry, header, root.thread, root.own)
+        self._writers.see(stream)
         self._assign(stream)
-        if root.watched and stream.live:
-            root.to_arm.setdefault(entry.place.path)
+        if stream.live:
+            root.watch(entry.place.path)
 
-    def _reason_to_keep(self, root: _Root, header: Header) -> str | None:
+    def _reason_to_keep(self, root: Root, header: Header) -> str | None:
         if root.own:
             return None
         if header.offline:
@@ -334,21 +266,18 @@ class Pipeline:
                 stream=stream.id.hex(),
                 bytes=left,
             )
-        self._forget_writer(stream)
-        if not stream.ended and not stream.own:
-            # Nothing more can come of it. Found again elsewhere, it is live again.
-            self._observe(stream, "gone", {"pid": stream.header.pid, "cause": "deleted from the spool"})
+        self._writers.forget(stream)
+        if not stream.ended:
+            self._observations.deleted(stream)
         del self._streams[stream.key]
-        self._lane_of.pop(stream.key).remove(stream)
-        self._unobserved.pop(stream.key, None)
-        if self._observed.pop(stream.key, None) is not None:
-            self._observed_saved = False
+        self._lane_of.pop(stream.key).roster.remove(stream)
+        self._observations.forget(stream)
         for other in [other for other in self._kept if (other.place.uid, other.stream) == stream.key]:
             # The other copy takes its place when it is found again.
             del self._kept[other]
             other.announced, other.finished, other.size = False, False, -1
 
-    # Credentials.
+    # Which lane a stream takes.
 
     def _lane(self, credential: Credential) -> Lane:
         lane = self._lanes.get(credential.key)
@@ -369,10 +298,10 @@ class Pipeline:
                 self.counters,
                 self._log,
                 self._ended,
-                self._exited,
-                self._restored,
+                self._writers.exited,
+                self._observations.forget_all,
             )
-            lane.epoch = self._checkpoint.epoch
+            lane.client.epoch = self._checkpoint.epoch
             self._lanes[credential.key] = lane
             self._start(f"lane {credential.name}", lane.run)
         return lane
@@ -388,10 +317,10 @@ class Pipeline:
         if former is lane:
             return
         if former is not None:
-            former.remove(stream)
+            former.roster.remove(stream)
             stream.parked = None
         self._lane_of[stream.key] = lane
-        lane.add(stream)
+        lane.roster.add(stream)
 
     def _move_streams(self, uid: int) -> None:
         """Give a user's streams to the lane of his new key."""
@@ -399,49 +328,12 @@ class Pipeline:
             if stream.uid == uid or stream.own:
                 self._assign(stream)
 
-    # Writers.
-
-    def _see_writer(self, stream: Stream) -> None:
-        """Act on who holds a stream's lock."""
-        holder = stream.entry.holder
-        if holder is None:
-            self._writer_gone(stream)
-            return
-        stream.live = stream.started_live = True
-        if stream.own:
-            return
-        if holder != stream.pid:
-            self._forget_writer(stream)
-            stream.pid = holder
-            if self._deaths.watch(holder):
-                self._by_pid.setdefault(holder, set()).add(stream)
-                stream.entry.ask_lock = False
-                # Its pid may have been another process's by the time it was watched.
-                self._look_soon([stream])
-        self._observe(stream, "live", {"pid": holder})
-
-    def _writer_gone(self, stream: Stream) -> None:
-        was_live = stream.live
-        stream.live = False
-        self._forget_writer(stream)
-        if was_live:
-            stream.died_at = self._clock.monotonic()
+    def _ready(self, stream: Stream) -> None:
         lane = self._lane_of.get(stream.key)
         if lane is not None:
-            lane.ready(stream)
+            lane.roster.ready(stream)
 
-    def _forget_writer(self, stream: Stream) -> None:
-        streams = self._by_pid.get(stream.pid)
-        if streams is not None:
-            streams.discard(stream)
-            if not streams:
-                del self._by_pid[stream.pid]
-                self._deaths.forget(stream.pid)
-        stream.pid = 0
-        stream.entry.ask_lock = True
-
-    def _died(self, pid: int) -> None:
-        self._look_soon(self._by_pid.pop(pid, ()))
+    # What becomes of writers.
 
     def _look_soon(self, streams: Iterable[Stream]) -> None:
         """Ask for some streams' locks now."""
@@ -451,62 +343,25 @@ class Pipeline:
             if entries:
                 self._start(f"look {root.path}", partial(self._look, root, entries))
 
-    async def _look(self, root: _Root, entries: list[Entry]) -> None:
+    async def _look(self, root: Root, entries: list[Entry]) -> None:
         for entry in await root.thread.call(root.scanner.look, entries):
             stream = self._stream_of(entry)
             if stream is not None:
-                if stream.pid not in self._deaths:
-                    entry.ask_lock = True
-                self._see_writer(stream)
-
-    def _exited(self, stream: Stream) -> None:
-        """Look whether the writer has gone too: its process may live on, as in a notebook."""
-        stream.entry.ask_lock = True
-        self._look_soon([stream])
+                self._writers.see_again(stream)
 
     def _ended(self, stream: Stream) -> None:
         """Note that a stream's writer is gone and the server has all of it."""
         stream.entry.finished = True
         if self._watcher is not None:
             self._watcher.disarm(stream.entry.place.path)
-        if stream.own or self._observed.get(stream.key) == "gone":
-            return
-        if stream.exited:
-            cause = "exit"
-        elif stream.header.boot and stream.header.boot != self._identity.boot:
-            cause = "reboot"
-        else:
-            cause = "vanished, cause unknown"
-        self._observe(stream, "gone", {"pid": stream.header.pid, "cause": cause})
+        self._observations.gone(stream)
 
-    def _observe(self, stream: Stream, state: str, facts: dict[str, Any]) -> None:
-        """Write what was seen of a writer into the own stream that goes where the writer's goes."""
-        if stream.header.run is None or self._observed.get(stream.key) in (state, "gone"):
-            return
-        observed = bodies.Observed(self._clock.wall_ns(), stream.uid, stream.id, state, facts)
-        credential = self._credential_of(stream)
-        try:
-            own = self._own.stream(credential.name)
-            own.write(kinds.OBSERVED, observed.encode())
-        except OSError as error:
-            if state == "gone":
-                self._unobserved[stream.key] = stream
-            self.counters.failures["own stream"] += 1
-            self._log.error("cannot write down what was observed", stream=stream.id.hex(), error=str(error))
-            return
-        self._unobserved.pop(stream.key, None)
-        self._observed[stream.key] = state
-        self._observed_saved = False
-        known = self._streams.get((os.getuid(), own.stream))
+    def _own_grew(self, stream: bytes) -> None:
+        known = self._streams.get((os.getuid(), stream))
         if known is not None:
-            self._lane_of[known.key].ready(known)
+            self._ready(known)
         else:
-            self._roots[-1].hinted.set()
-
-    def _restored(self) -> None:
-        """Tell a restored server again what was observed."""
-        self._observed.clear()
-        self._observed_saved = False
+            self._roots[-1].hurry()
 
     # Housekeeping.
 
@@ -515,10 +370,7 @@ class Pipeline:
         own_root = self._roots[-1]
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            for stream in list(self._unobserved.values()):
-                self._ended(stream)
-            if not self._observed_saved:
-                self._save_checkpoint()
+            self._observations.keep(self._epoch())
             own = [stream for stream in self._streams.values() if stream.own]
             if own_root.thread.busy:
                 continue  # a hung disk is no reason to hang, too
@@ -526,112 +378,39 @@ class Pipeline:
                 self.counters.add_loss(reason, size)
                 self._log.warning("own data dropped", reason=reason, bytes=size)
             for key, lane in list(self._lanes.items()):
-                if not lane.streams and key != self._settings.key and not lane.in_flight:
+                if not lane.roster.streams and key != self._settings.key and not lane.client.in_flight:
                     lane.close()
                     del self._lanes[key]
 
-    def _save_checkpoint(self) -> None:
-        epochs = [lane.epoch for lane in self._lanes.values() if lane.epoch is not None]
-        try:
-            self._checkpoint.write(self._observed, epochs[0] if epochs else None)
-            self._observed_saved = True
-        except OSError as error:
-            self.counters.failures["checkpoint"] += 1
-            self._log.error("checkpoint cannot be written; it is only a cache", error=str(error))
+    def _epoch(self) -> str | None:
+        epochs = (lane.client.epoch for lane in self._lanes.values())
+        return next((epoch for epoch in epochs if epoch is not None), None)
 
     # Status.
 
     def stuck(self) -> list[str]:
-        """Return the loops that should have come round and have not: restarting the agent would help.
-
-        What waits for a disk or a server is not stuck, however long that takes.
-        """
+        """Return the loops that should have come round and have not: restarting the agent would help."""
         if self._stopping.is_set():
             return []
-        now = self._clock.monotonic()
-        limit = self._settings.request_timeout_s + LANE_TURN_S
-        scans = [
-            f"scan {root.path}"
-            for root in self._roots
-            if not root.thread.busy and now - root.turned_at > SCAN_TURN_S + self._settings.scan_interval_s
-        ]
-        lanes = [
-            f"lane {lane.credential.name}"
-            for lane in self._lanes.values()
-            if lane.has_work and now - lane.turned_at > limit
-        ]
-        return scans + lanes
+        now, settings = self._clock.monotonic(), self._settings
+        roots, lanes = self._roots, self._lanes.values()
+        return stuck_loops(roots, lanes, now, settings.scan_interval_s, settings.request_timeout_s)
 
     def status(self) -> dict[str, Any]:
         """Return plain JSON values: what `tracker-agent status --json` shows under "shipping"."""
-        streams = list(self._streams.values())
-        parked = [stream for stream in streams if stream.parked is not None]
-        foreign = {path: reason for root in self._roots for path, reason in root.scanner.foreign.items()}
-        kept = [
-            {"path": entry.place.path, "stream": entry.stream.hex(), "uid": entry.place.uid, "reason": reason}
-            for entry, reason in list(self._kept.items())[:LISTED_MAX]
-        ]
         return {
             "server": self._settings.server_url,
-            "lanes": [
-                {
-                    "credential": lane.credential.name,
-                    "state": lane.state,
-                    "reason": lane.reason,
-                    "last_contact_s": lane.last_contact_s,
-                    "next_try_s": lane.next_try_s,
-                    "streams": len(lane.streams),
-                    "batch_bytes": lane.batch_bytes,
-                }
-                for lane in self._lanes.values()
-            ],
-            "streams": {
-                "known": len(streams),
-                "live": sum(stream.live for stream in streams),
-                "shipped": sum(stream.ended for stream in streams),
-                "parked": len(parked),
-                "kept": len(self._kept),
-                "foreign": len(foreign),
-            },
-            "behind": self._behind(),
-            "unobserved": len(self._unobserved),
-            "parked": [stream.to_json() for stream in parked[:LISTED_MAX]],
-            "kept": kept,
-            "foreign": [
-                {"path": path, "reason": reason} for path, reason in list(foreign.items())[:LISTED_MAX]
-            ],
-            "spools": [
-                {
-                    "path": root.path,
-                    "runs": root.scanner.directories,
-                    "problem": root.scanner.problem,
-                    "watched": root.watched and self._watcher is not None and self._watcher.problem is None,
-                    "open_files": len(root.files),
-                }
-                for root in self._roots
-            ],
-            "watch": self._watch_state(),
-            "pidfds": len(self._deaths),
+            **shipping_status(self._lanes.values(), self._streams.values(), self._kept, self._roots),
+            "unobserved": self._observations.unwritten,
+            "watch": watch_state(self._watcher),
+            "pidfds": self._writers.watched,
             **self.counters.to_json(),
         }
 
-    def _behind(self) -> dict[str, int]:
-        """Count what is known to be written and not shipped.
 
-        `unasked`: streams the server was not asked about.
-        """
-        behind = {"streams": 0, "bytes": 0, "unasked": 0}
-        for stream in self._streams.values():
-            left = 0 if stream.ended else stream.bytes_behind
-            behind["streams"] += left > 0
-            behind["bytes"] += left
-            behind["unasked"] += not stream.learned and not stream.ended
-        return behind
-
-    def _watch_state(self) -> str:
-        if self._watcher is None:
-            return "off"
-        return self._watcher.problem or f"on, {self._watcher.armed} directories"
+def _pidfds_max(settings: PipelineSettings) -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return settings.pidfds_max if soft < 0 else min(settings.pidfds_max, max(0, soft - FDS_RESERVED))
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[[str], None], path: str) -> None:

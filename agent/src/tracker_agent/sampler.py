@@ -17,8 +17,8 @@ from tracker.protocol import kinds
 from tracker.protocol.bodies import Host, Sample
 
 from .clock import Clock
+from .collector_thread import CollectorThread, Outcome
 from .collectors.collector import Collector, CollectorError, NothingHere, Reading
-from .lane import Lane, Outcome
 from .windows import WindowBuilder
 
 #: How long the first window waits for collectors that are slow to start.
@@ -78,7 +78,7 @@ class Sampler:
         self._log = log
         self._interval_s = interval_s
         self._window_s = window_s
-        self._lanes: list[Lane] = []
+        self._threads: list[CollectorThread] = []
         self._states = {collector.name: CollectorState() for collector in collectors}
         self._windows = WindowBuilder()
         self._window_began = clock.monotonic()
@@ -93,8 +93,8 @@ class Sampler:
 
     async def run(self) -> None:
         """Sample until stop() is called."""
-        if not self._lanes:
-            self._lanes = [Lane(collector, self._take) for collector in self._collectors]
+        if not self._threads:
+            self._threads = [CollectorThread(collector, self._take) for collector in self._collectors]
             await self._first_window()
         due = self._clock.monotonic() + self._interval_s
         while not await self._stopped_within(due - self._clock.monotonic()):
@@ -116,18 +116,18 @@ class Sampler:
     async def stop(self) -> None:
         """Write the window that is open, let go of the collectors."""
         self._stopping.set()
-        for lane in self._lanes:
-            lane.close()
+        for thread in self._threads:
+            thread.close()
         self._flush(self._clock.monotonic())
         deadline = self._clock.monotonic() + CLOSE_WAIT_S
         # Threads end without telling the event loop.
-        while not all(lane.ended() for lane in self._lanes) and self._clock.monotonic() < deadline:  # noqa: ASYNC110
+        while not all(thread.ended() for thread in self._threads) and self._clock.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     def status(self) -> dict[str, Any]:
         """Return plain JSON values: what status shows under "sampler"."""
         now = self._clock.monotonic()
-        busy = {lane.name: lane.busy for lane in self._lanes}
+        busy = {thread.name: thread.busy for thread in self._threads}
         return {
             "windows": self._windows_written,
             "ticks": self._ticks,
@@ -153,9 +153,9 @@ class Sampler:
     def _ask(self) -> None:
         self._ticks += 1
         self._delivered.clear()
-        for lane in self._lanes:
-            state = self._states[lane.name]
-            if lane.ask():
+        for thread in self._threads:
+            state = self._states[thread.name]
+            if thread.ask():
                 state.asked_at = self._clock.monotonic()
             else:
                 state.skipped += 1
@@ -163,7 +163,7 @@ class Sampler:
     async def _all_delivered(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
-                while any(lane.busy for lane in self._lanes):
+                while any(thread.busy for thread in self._threads):
                     self._delivered.clear()
                     await self._delivered.wait()
         except TimeoutError:
@@ -177,10 +177,10 @@ class Sampler:
             pass
         return self._stopping.is_set()
 
-    def _take(self, lane: Lane, outcome: Outcome) -> None:
+    def _take(self, thread: CollectorThread, outcome: Outcome) -> None:
         """Take in what a collector brought, in the event loop."""
         self._delivered.set()
-        state = self._states[lane.name]
+        state = self._states[thread.name]
         state.cost_s += outcome.cost_s
         state.samples += 1
         result = outcome.result
@@ -188,14 +188,14 @@ class Sampler:
             self._windows.add(result.values)
             state.facts = dict(result.inventory) if result.inventory is not None else state.facts
             reason = "; ".join(result.problems)
-            self._enter(lane.name, "degraded" if reason else "ok", reason)
+            self._enter(thread.name, "degraded" if reason else "ok", reason)
         elif isinstance(result, NothingHere):
-            self._enter(lane.name, "nothing here", str(result))
+            self._enter(thread.name, "nothing here", str(result))
         else:
             state.failures += 1
             ours = isinstance(result, CollectorError)
             reason = str(result) if ours else f"{type(result).__name__}: {result}"
-            self._enter(lane.name, "failing", reason, None if ours else result)
+            self._enter(thread.name, "failing", reason, None if ours else result)
 
     def _enter(self, name: str, new: str, reason: str, error: Exception | None = None) -> None:
         """Log a change of state once, not each sample."""

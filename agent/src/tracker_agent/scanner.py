@@ -17,8 +17,10 @@ from tracker.protocol.layout import CREDENTIALS_FILE, live_name, parse_segment_n
 
 from .credentials import read_user_key
 from .liveness import read_lock_holder
+from .open_files import OpenFiles
 from .opening import Opener, Place, Refused
-from .tailer import Diverged, OpenFiles, Tail
+from .pieces import Diverged
+from .tailer import Tail
 
 #: Directories looked at in one call, so that reading gets its turn between calls.
 DIRECTORIES_PER_SCAN = 200
@@ -314,19 +316,19 @@ class Scanner:
                 tail = Tail(directory.place, stream, self._files, own=self._own_uid is not None)
                 entry = directory.entries[stream] = Entry(directory.place, directory.user, stream, tail)
                 directory.active_at = now
-            elif numbers != set(entry.tail.numbers):
+            elif numbers != set(entry.tail.segments.numbers):
                 entry.size = -1
-                if numbers - set(entry.tail.numbers):
+                if numbers - set(entry.tail.segments.numbers):
                     entry.finished = False
-            entry.tail.set_segments(numbers)
+            entry.tail.segments.set_numbers(numbers)
         for path in set(directory.foreign) - odd:
             self._note(directory.foreign, path, None)
 
     def _scan_entry(self, directory: _Directory, entry: Entry, now: float, findings: Findings) -> None:
-        name = entry.tail.newest
-        if name is None:
+        newest = entry.tail.segments.newest
+        if newest is None:
             return
-        path = os.path.join(entry.place.path, name)
+        path = os.path.join(entry.place.path, entry.tail.segments.name(newest))
         try:
             status = os.stat(path, follow_symlinks=False)
         except OSError:
@@ -340,7 +342,7 @@ class Scanner:
         if (status.st_size, status.st_ino) == (entry.size, entry.inode):
             return
         if entry.inode not in (-1, status.st_ino):
-            entry.tail.reopen()
+            entry.tail.segments.distrust()
         entry.size, entry.inode = status.st_size, status.st_ino
         directory.active_at = now
         if entry.announced:
@@ -411,8 +413,11 @@ class Scanner:
 
 def remove_stream(entry: Entry, numbers: Iterable[int] | None = None) -> None:
     """Remove segments of one of the agent's own streams; with None all of them and the lock file."""
-    for name in entry.tail.names(numbers):
-        _unlink(os.path.join(entry.place.path, name))
+    segments = entry.tail.segments
+    chosen = segments.numbers if numbers is None else tuple(numbers)
+    segments.close(chosen)
+    for number in chosen:
+        _unlink(os.path.join(entry.place.path, segments.name(number)))
     if numbers is None:
         _unlink(os.path.join(entry.place.path, live_name(entry.stream)))
 

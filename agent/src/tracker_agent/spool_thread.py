@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
+#: The event loop waits no longer than this for what should be quick; a hung mount is left out.
+SPOOL_WAIT_S = 5.0
+
 
 class SpoolThread:
     """Runs functions one after the other in a thread of its own."""

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import enum
 import os
-from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from itertools import pairwise
 
-from tracker.protocol.codec import Seeds, read_line
+from tracker.protocol.codec import parse_start, read_line
 from tracker.protocol.errors import HeaderError, IncompleteError
 from tracker.protocol.header import HEADER_BYTES_MAX, Header, read_header
 from tracker.protocol.kinds import EXIT, HEADER, LINE_BYTES_MAX
-from tracker.protocol.layout import segment_name
 from tracker.protocol.reader import DAMAGED, MISSING, TORN_TAIL, Gap, Lines, Wait, next_piece
 
-from .opening import Opener, Place, Refused
+from .open_files import OpenFiles
+from .opening import Place
+from .pieces import Data, Diverged, Missing, Reading, State
+from .segments import Segment, Segments
 
 CHUNK_BYTES = 256 * 1024
 
@@ -43,172 +41,29 @@ class _Step(enum.Enum):
     STOPPED = 3  # reading ends here for now
 
 
-class Diverged(Exception):
-    """The file holds other bytes than those already shipped under this id. str() says how one knows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """Whole lines of one segment."""
-
-    offset: int
-    data: bytes
-
-    @property
-    def end(self) -> int:
-        """Position behind the lines."""
-        return self.offset + len(self.data)
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Bytes that cannot be shipped, and why."""
-
-    offset: int
-    size: int
-    reason: str
-
-    @property
-    def end(self) -> int:
-        """Position behind the gap."""
-        return self.offset + self.size
-
-
-Piece = Data | Missing
-
-
-class State(enum.Enum):
-    """Where a reading stopped."""
-
-    MORE = "more"  #: the limit was reached; there is more already
-    WAITING = "waiting"  #: whatever comes next is not written yet
-    END = "end"  #: the writer is gone and everything was read
-
-
-@dataclass(slots=True)
-class Reading:
-    """What read() found."""
-
-    pieces: list[Piece] = field(default_factory=list)
-    position: int = 0  #: behind the pieces
-    state: State = State.MORE
-    pending: int = 0  #: bytes known to be left in this segment
-    exited: bool = False  #: the last line read is an EXIT
-    stuck: bool = False  #: WAITING with bytes that are no whole line yet
-
-
-@dataclass(slots=True)
-class _Segment:
-    number: int
-    header: Header
-    start: int  # file offset behind the HEADER
-
-    @property
-    def base(self) -> int:
-        return self.header.base
-
-
-class OpenFiles:
-    """Descriptors of segments, the least recently used closed first. Not thread-safe."""
-
-    def __init__(self, opener: Opener, files_max: int) -> None:
-        self._opener = opener
-        self._files_max = files_max
-        self._fds: OrderedDict[tuple[Place, str], int] = OrderedDict()
-
-    def fd(self, place: Place, name: str) -> tuple[int, bool]:
-        """Return a descriptor and whether it was opened just now. Raise Refused, or OSError."""
-        key = (place, name)
-        fd = self._fds.get(key)
-        if fd is not None:
-            self._fds.move_to_end(key)
-            return fd, False
-        fd = self._opener.open_file(place, name)
-        while len(self._fds) >= self._files_max:
-            os.close(self._fds.popitem(last=False)[1])
-        self._fds[key] = fd
-        return fd, True
-
-    def close(self, place: Place, name: str) -> None:
-        """Close one file, if it is open."""
-        fd = self._fds.pop((place, name), None)
-        if fd is not None:
-            os.close(fd)
-
-    def close_all(self) -> None:
-        """Close everything."""
-        while self._fds:
-            os.close(self._fds.popitem()[1])
-
-    def __len__(self) -> int:
-        return len(self._fds)
-
-
 class Tail:
-    """One stream's segments. Every method may raise OSError, Refused or Diverged."""
+    """One stream, read from its segments. What reads may raise OSError, Refused or Diverged."""
 
     def __init__(self, place: Place, stream: bytes, files: OpenFiles, own: bool = False) -> None:
-        self.place = place
-        self.stream = stream
-        self._files = files
-        self._own = own  # the agent's own stream, which alone may be about the host
-        self._numbers: list[int] = []
-        self._segments: dict[int, _Segment] = {}
+        self.segments = Segments(place, stream, files, own)
         self._end = 0
-        self._last_line: tuple[int, int, bytes] | None = None  # (segment, file offset, the line itself)
-
-    def set_segments(self, numbers: Iterable[int]) -> None:
-        """Tell which segments there are."""
-        self._numbers = sorted(numbers)
-        for gone in set(self._segments) - set(self._numbers):
-            self._files.close(self.place, segment_name(self.stream, gone))
-            del self._segments[gone]
 
     @property
     def end(self) -> int:
         """Position of the end of what was last seen of the newest segment with a known HEADER."""
         return self._end
 
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """Numbers of the segments there are."""
-        return tuple(self._numbers)
-
-    def names(self, numbers: Iterable[int] | None = None) -> list[str]:
-        """Return the file names of some segments, or of all, and close those files."""
-        names = [segment_name(self.stream, n) for n in (self._numbers if numbers is None else numbers)]
-        for name in names:
-            self._files.close(self.place, name)
-        return names
-
-    @property
-    def newest(self) -> str | None:
-        """Name of the file that a live writer appends to."""
-        return segment_name(self.stream, self._numbers[-1]) if self._numbers else None
-
-    def close(self) -> None:
-        """Close this stream's files; reading opens them again."""
-        for number in self._numbers:
-            self._files.close(self.place, segment_name(self.stream, number))
-
     def grown(self, size: int) -> None:
         """Take note of the size of the newest segment."""
-        segment = self._segments.get(self._numbers[-1]) if self._numbers else None
+        newest = self.segments.newest
+        segment = None if newest is None else self.segments.known(newest)
         if segment is not None:
             self._end = max(self._end, segment.base + size)
 
-    def reopen(self) -> None:
-        """Distrust what is open: a file may have been replaced."""
-        self.close()
-        self._segments.clear()
-
     def header(self) -> Header | None:
         """Return the first valid HEADER of any segment, or None while there is none."""
-        for number in self._numbers:
-            segment = self._segment(number)
-            if segment is not None:
-                return segment.header
-        return None
+        first = self.segments.after(None)
+        return None if first is None else first.header
 
     def read(self, position: int, limit: int, live: bool, waited: bool = False) -> Reading:
         """Read from a position of the stream, at least one line, then up to about limit bytes.
@@ -217,7 +72,7 @@ class Tail:
         at this position for DAMAGE_WAIT_S.
         """
         reading = Reading(position=position)
-        current = self._at(position)
+        current = self.segments.at(position)
         while True:
             left = limit - (reading.position - position)
             if left <= 0 and reading.pieces:
@@ -228,7 +83,7 @@ class Tail:
                     return reading
                 if step is _Step.MOVED:
                     continue
-            following = self._next(current)
+            following = self.segments.after(current)
             if following is None:
                 reading.state = self._finish(current, reading, live)
                 return reading
@@ -241,97 +96,38 @@ class Tail:
 
         Where the file that held it is gone there is nothing to compare.
         """
-        segment = self._at(last)
+        segment = self.segments.at(last)
         line = b""
         if segment is not None and position - last <= LINE_BYTES_MAX:
-            line = os.pread(self._fd(segment.number), position - last, last - segment.base)
+            line = os.pread(self.segments.fd(segment.number), position - last, last - segment.base)
         if segment is None or not line:
-            following = self._next(segment)
+            following = self.segments.after(segment)
             if following is not None and following.base >= position:
                 return
             raise Diverged(f"the server has a record at {last}, behind the end of the files")
         if last == segment.base:
             found, end = _header_crc(line)
         else:
-            parsed, end, _ = read_line(line, 0, Seeds(self.stream, segment.number))
+            parsed, end, _ = read_line(line, 0, segment.seeds)
             found = None if parsed is None else parsed[1]
         if found != crc or end != position - last:
             raise Diverged(f"the record at {last} differs from the one that the server has")
 
     def ends_with_exit(self, position: int, last: int | None) -> bool:
         """Return whether the line from last to position is an EXIT."""
-        segment = None if last is None else self._at(last)
+        segment = None if last is None else self.segments.at(last)
         if segment is None or last is None or last == segment.base or position - last > LINE_BYTES_MAX:
             return False
-        line = os.pread(self._fd(segment.number), position - last, last - segment.base)
-        parsed, _, _ = read_line(line, 0, Seeds(self.stream, segment.number))
+        line = os.pread(self.segments.fd(segment.number), position - last, last - segment.base)
+        parsed, _, _ = read_line(line, 0, segment.seeds)
         return parsed is not None and parsed[0] == EXIT
 
-    def sealed_before(self, position: int) -> list[int]:
-        """Return the segments that end at or before position and are followed by another one."""
-        known = [self._segments[number] for number in self._numbers if number in self._segments]
-        return [one.number for one, after in pairwise(known) if after.base <= position]
-
-    def _fd(self, number: int) -> int:
-        fd, fresh = self._files.fd(self.place, segment_name(self.stream, number))
-        if fresh:
-            self._recognise(number, fd)
-        return fd
-
-    def _recognise(self, number: int, fd: int) -> None:
-        """Make sure a file opened again is the one that was read before."""
-        known = self._segments.get(number)
-        if known is not None:
-            try:
-                same = _read_header_of(fd, self.stream, number) == (known.header, known.start)
-            except HeaderError:
-                same = False
-            if not same:
-                raise Diverged(f"segment {number:06d} was replaced by another file")
-        if self._last_line is not None and self._last_line[0] == number:
-            _, offset, line = self._last_line
-            if os.pread(fd, len(line), offset) != line:
-                raise Diverged(f"segment {number:06d} was replaced or changed: the record at byte {offset}")
-
-    def _segment(self, number: int) -> _Segment | None:
-        """Return a segment, None while (or when) it has no valid HEADER."""
-        known = self._segments.get(number)
-        if known is None:
-            try:
-                header, start = _read_header_of(self._fd(number), self.stream, number)
-            except (HeaderError, FileNotFoundError):
-                return None
-            if header.run is None and not self._own:
-                # The server believes what an agent says about hosts and about other people's writers.
-                raise Refused(
-                    f"segment {number:06d} is about the machine, not a run: only the agent may say that"
-                )
-            known = self._segments[number] = _Segment(number, header, start)
-        return known
-
-    def _at(self, position: int) -> _Segment | None:
-        """Return the last segment that starts at or before position."""
-        for number in reversed(self._numbers):
-            segment = self._segment(number)
-            if segment is not None and segment.base <= position:
-                return segment
-        return None
-
-    def _next(self, current: _Segment | None) -> _Segment | None:
-        """Return the first segment with a HEADER behind current."""
-        for number in self._numbers:
-            if current is None or number > current.number:
-                segment = self._segment(number)
-                if segment is not None:
-                    return segment
-        return None
-
     def _read_segment(
-        self, segment: _Segment, reading: Reading, limit: int, live: bool, waited: bool
+        self, segment: Segment, reading: Reading, limit: int, live: bool, waited: bool
     ) -> _Step:
         """Add one piece of a segment."""
-        growing = live and self._next(segment) is None
-        fd = self._fd(segment.number)
+        growing = live and self.segments.after(segment) is None
+        fd = self.segments.fd(segment.number)
         offset = reading.position - segment.base
         size = os.fstat(fd).st_size
         self._end = max(self._end, segment.base + size)
@@ -343,12 +139,11 @@ class Tail:
                 raise Diverged(f"position {reading.position} lies within a HEADER")
             head = os.pread(fd, segment.start, 0)
             offset = segment.start
-        seeds = Seeds(self.stream, segment.number)
         wants = max(min(limit, CHUNK_BYTES), 4096)
         while True:
             data = os.pread(fd, wants, offset)
             more = len(data) == wants and size > offset + wants
-            piece = next_piece(data, seeds, more, growing, growing and waited)
+            piece = next_piece(data, segment.seeds, more, growing, growing and waited, keep=False)
             if not isinstance(piece, Wait) or not more or piece.wants <= len(data):
                 break
             if reading.pieces and piece.wants > limit:
@@ -358,9 +153,9 @@ class Tail:
         if isinstance(piece, Lines):
             taken = data if piece.size == len(data) else data[: piece.size]
             reading.pieces.append(Data(reading.position, head + taken if head else taken))
-            reading.exited = piece.lines[-1][0] == EXIT
+            reading.exited = parse_start(data, piece.last)[0] == EXIT
             # A segment that is opened again must still hold this.
-            self._last_line = (segment.number, offset + piece.last, data[piece.last : piece.size][:256])
+            self.segments.witness(segment.number, offset + piece.last, data[piece.last : piece.size][:256])
         elif head:
             reading.pieces.append(Data(reading.position, head))
             reading.position += len(head)
@@ -379,18 +174,18 @@ class Tail:
         reading.pending -= piece.size
         return _Step.MOVED
 
-    def _behind_end(self, segment: _Segment, reading: Reading, size: int, live: bool) -> _Step:
+    def _behind_end(self, segment: Segment, reading: Reading, size: int, live: bool) -> _Step:
         """Decide about a position behind the end of the segment it should be in."""
         over = reading.position - segment.base - size
-        without_header = (os.fstat(self._fd(n)).st_size for n in self._numbers if n > segment.number)
-        if not live and self._next(segment) is None and over == sum(without_header):
+        without_header = (self.segments.bytes_in(n) for n in self.segments.numbers if n > segment.number)
+        if not live and self.segments.after(segment) is None and over == sum(without_header):
             reading.state = State.END  # the gap that stands for files without a HEADER was shipped
             return _Step.STOPPED
         raise Diverged(
             f"segment {segment.number:06d} was cut: it has {size} bytes, {size + over} were shipped of it"
         )
 
-    def _enter(self, segment: _Segment, current: _Segment | None, reading: Reading) -> bool:
+    def _enter(self, segment: Segment, current: Segment | None, reading: Reading) -> bool:
         """Go on to a later segment; what lies between is a gap. False: look again for the next one."""
         if segment.base < reading.position:
             raise Diverged(
@@ -401,11 +196,11 @@ class Tail:
         if size == 0:
             return True
         first = 0 if current is None else current.number + 1
-        between = [number for number in self._numbers if first <= number < segment.number]
+        between = [number for number in self.segments.numbers if first <= number < segment.number]
         for number in range(first, min(segment.number, first + _LOOK_AGAIN_MAX)):
-            if number not in between and self._exists(number):
+            if number not in between and self.segments.exists(number):
                 # A listing made while segments are being rolled may lack one.
-                self.set_segments([*self._numbers, number])
+                self.segments.set_numbers([*self.segments.numbers, number])
                 return False
         # A file that is there but cannot be opened raises before it comes to this.
         reading.pieces.append(Missing(reading.position, size, _NO_HEADER if between else _REASONS[MISSING]))
@@ -413,20 +208,13 @@ class Tail:
         reading.exited = False
         return True
 
-    def _exists(self, number: int) -> bool:
-        try:
-            self._fd(number)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def _finish(self, current: _Segment | None, reading: Reading, live: bool) -> State:
+    def _finish(self, current: Segment | None, reading: Reading, live: bool) -> State:
         """Decide what it means that no segment with a HEADER follows."""
         if live:
             return State.WAITING
-        for number in self._numbers:
+        for number in self.segments.numbers:
             if current is None or number > current.number:
-                fd = self._fd(number)
+                fd = self.segments.fd(number)
                 size = os.fstat(fd).st_size
                 if size and current is not None:
                     reason = _TORN_HEADER if _is_torn_header(fd) else _NO_HEADER
@@ -446,18 +234,6 @@ def _header_crc(line: bytes) -> tuple[int | None, int]:
     return int.from_bytes(line[3:7], "big") if line[1] == HEADER else None, end
 
 
-def _read_header_of(fd: int, stream: bytes, number: int) -> tuple[Header, int]:
-    # Nearly all HEADERs are far shorter than the longest one allowed.
-    data = os.pread(fd, 1024, 0)
-    try:
-        header, start = read_header(data)
-    except IncompleteError:
-        header, start = read_header(os.pread(fd, HEADER_BYTES_MAX, 0))
-    if (header.stream, header.segment) != (stream, number):
-        raise HeaderError("the HEADER is that of another segment")
-    return header, start
-
-
 def _is_torn_header(fd: int) -> bool:
     try:
         read_header(os.pread(fd, HEADER_BYTES_MAX, 0))
@@ -466,6 +242,3 @@ def _is_torn_header(fd: int) -> bool:
     except HeaderError:
         return False
     return False
-
-
-__all__ = ["Data", "Diverged", "Missing", "OpenFiles", "Piece", "Reading", "Refused", "State", "Tail"]

@@ -35,14 +35,16 @@ class Trimmer:
             if stream.ended and stream.id not in live and len(old) == len(files):
                 remove_stream(stream.entry)
                 continue
-            shipped = set(stream.entry.tail.sealed_before(stream.position)) if stream.learned else set()
+            shipped = (
+                set(stream.entry.tail.segments.sealed_before(stream.position)) if stream.learned else set()
+            )
             remove_stream(stream.entry, shipped.intersection(old))
             left += [(m, size, stream, n) for m, size, n in files if n not in shipped.intersection(old)]
         total = sum(size for _, size, _, _ in left)
         for _, size, stream, number in sorted(left, key=lambda item: (item[0], item[3])):
             if total <= self._bytes_max:
                 break
-            newest = stream.entry.tail.numbers[-1:] == (number,)
+            newest = stream.entry.tail.segments.numbers[-1:] == (number,)
             if newest and stream.id in live:
                 continue
             total -= size
@@ -53,7 +55,7 @@ class Trimmer:
 
     def _files(self, stream: Stream) -> list[tuple[float, int, int]]:
         files = []
-        for number in stream.entry.tail.numbers:
+        for number in stream.entry.tail.segments.numbers:
             try:
                 status = os.stat(os.path.join(stream.entry.place.path, segment_name(stream.id, number)))
             except OSError:

@@ -1,0 +1,141 @@
+"""Where each stream of a lane stands: to be asked about, ready, hot or parked. For the event loop only."""
+
+from __future__ import annotations
+
+import asyncio
+
+from structlog.typing import FilteringBoundLogger
+
+from .clock import Clock
+from .streams import Parked, Stream, StreamKey
+
+#: A file that cannot be read is tried again after this time.
+UNREADABLE_S = 10.0
+
+
+class Roster:
+    """The streams of a lane. `changed` is set whenever there may be something new to do."""
+
+    def __init__(self, clock: Clock, log: FilteringBoundLogger) -> None:
+        self.streams: dict[StreamKey, Stream] = {}
+        self.unlearned: dict[StreamKey, Stream] = {}  #: the server has to be asked how far they are
+        self.waiting: dict[StreamKey, Stream] = {}  #: may have more to ship; who waited longest comes first
+        self.changed = asyncio.Event()
+        self._hot: dict[StreamKey, Stream] = {}  # looked at with every flush, without waiting to be told
+        self._parked: dict[StreamKey, Stream] = {}
+        self._clock = clock
+        self._log = log
+
+    def __contains__(self, stream: Stream) -> bool:
+        return self.streams.get(stream.key) is stream
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something to ask or to ship."""
+        return bool(self.waiting or self.unlearned)
+
+    def add(self, stream: Stream) -> None:
+        """Ship this stream too."""
+        stream.learned = False
+        self.streams[stream.key] = stream
+        self.unlearned[stream.key] = stream
+        self.changed.set()
+
+    def remove(self, stream: Stream) -> None:
+        """Forget a stream."""
+        for streams in (self.streams, self.waiting, self._hot, self.unlearned, self._parked):
+            if streams.get(stream.key) is stream:
+                del streams[stream.key]
+
+    def ready(self, stream: Stream) -> None:
+        """Tell that a stream may have more to ship."""
+        if stream.learned and stream.parked is None:
+            self.waiting.setdefault(stream.key, stream)
+            self.changed.set()
+
+    def relearn_all(self) -> None:
+        """Trust nothing that was known."""
+        for stream in list(self.streams.values()):
+            self.relearn(stream)
+
+    def relearn(self, stream: Stream) -> None:
+        """Ask the server again how far a stream is, and compare."""
+        if stream in self:
+            stream.learned = False
+            self.waiting.pop(stream.key, None)
+            self._hot.pop(stream.key, None)
+            self._parked.pop(stream.key, None)
+            stream.parked = None
+            self.unlearned[stream.key] = stream
+            self.changed.set()
+
+    def learned(self, stream: Stream, position: int) -> None:
+        """Tell where the server wants a stream to go on; its files were compared with that."""
+        self.unlearned.pop(stream.key, None)
+        stream.parked = None
+        stream.learned = True
+        stream.position = position
+        stream.pending = stream.bytes_behind
+        self.ready(stream)
+
+    # Hot: a stream that just brought something is expected to bring more.
+
+    def keep_hot(self, stream: Stream) -> None:
+        """Look at a stream with every flush until its hot_until."""
+        self._hot[stream.key] = stream
+
+    def cool(self, stream: Stream) -> None:
+        """Look at a stream only when told to."""
+        self._hot.pop(stream.key, None)
+
+    def rouse_hot(self) -> None:
+        """Make the hot streams ready, for it is time to flush."""
+        now = self._clock.monotonic()
+        for key, stream in list(self._hot.items()):
+            if now >= stream.hot_until and stream.stuck is None:
+                del self._hot[key]
+            else:
+                self.waiting.setdefault(key, stream)
+
+    # Parked: left alone for a reason that is shown.
+
+    def park(self, stream: Stream, code: str, reason: str, pause_s: float | None) -> None:
+        """Leave a stream alone for a time, with None until something changes."""
+        until = None if pause_s is None else self._clock.monotonic() + pause_s
+        if stream.parked is None or (stream.parked.code, stream.parked.reason) != (code, reason):
+            self._log.warning(
+                "stream parked", stream=stream.id.hex(), run=stream.header.run, code=code, reason=reason
+            )
+        stream.parked = Parked(code, reason, until)
+        stream.refused.clear()
+        self.waiting.pop(stream.key, None)
+        self._hot.pop(stream.key, None)
+        self.unlearned.pop(stream.key, None)
+        self._parked[stream.key] = stream
+
+    def park_unreadable(self, stream: Stream, reason: str) -> None:
+        """Leave a stream alone whose files cannot be read, for a short time."""
+        self.park(stream, "unreadable", reason, UNREADABLE_S)
+
+    def unpark(self) -> None:
+        """Take up again the streams whose time has come."""
+        now = self._clock.monotonic()
+        for stream in list(self._parked.values()):
+            if stream.parked is None:
+                del self._parked[stream.key]
+            elif stream.parked.until is not None and stream.parked.until <= now:
+                del self._parked[stream.key]
+                stream.learned = False
+                self.unlearned[stream.key] = stream
+
+    async def wait(self) -> None:
+        """Wait for something to change, or for the time of a parked stream."""
+        self.changed.clear()
+        times = [s.parked.until for s in self._parked.values() if s.parked and s.parked.until is not None]
+        first = min(times, default=None)
+        pause_s = None if first is None else max(0.0, first - self._clock.monotonic())
+        try:
+            async with asyncio.timeout(pause_s):
+                await self.changed.wait()
+        except TimeoutError:
+            pass

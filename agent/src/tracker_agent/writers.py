@@ -1,0 +1,89 @@
+"""Who writes each stream, and when they die: locks are asked, and the deaths of their holders are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from .clock import Clock
+from .liveness import Deaths
+from .streams import Stream
+
+
+class Writers:
+    """The processes that hold the streams' locks.
+
+    look(streams): ask for their locks soon. lives, gone: told of a stream when its writer is seen, or is not.
+    """
+
+    def __init__(
+        self,
+        pidfds_max: int,
+        clock: Clock,
+        look: Callable[[Iterable[Stream]], None],
+        lives: Callable[[Stream], None],
+        gone: Callable[[Stream], None],
+    ) -> None:
+        self._clock = clock
+        self._look = look
+        self._lives = lives
+        self._gone = gone
+        self._deaths = Deaths(pidfds_max, self._died)
+        self._by_pid: dict[int, set[Stream]] = {}
+
+    @property
+    def watched(self) -> int:
+        """Number of processes whose death will be told."""
+        return len(self._deaths)
+
+    def see(self, stream: Stream) -> None:
+        """Act on who holds a stream's lock, as its entry says."""
+        holder = stream.entry.holder
+        if holder is None:
+            was_live = stream.live
+            stream.live = False
+            self.forget(stream)
+            if was_live:
+                stream.died_at = self._clock.monotonic()
+            self._gone(stream)
+            return
+        stream.live = stream.started_live = True
+        if stream.own:
+            return
+        if holder != stream.pid:
+            self.forget(stream)
+            stream.pid = holder
+            if self._deaths.watch(holder):
+                self._by_pid.setdefault(holder, set()).add(stream)
+                stream.entry.ask_lock = False
+                # Its pid may have been another process's by the time it was watched.
+                self._look([stream])
+        self._lives(stream)
+
+    def see_again(self, stream: Stream) -> None:
+        """Act on a lock that was asked because look() wanted it."""
+        if stream.pid not in self._deaths:
+            stream.entry.ask_lock = True
+        self.see(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """Forget a stream's writer."""
+        streams = self._by_pid.get(stream.pid)
+        if streams is not None:
+            streams.discard(stream)
+            if not streams:
+                del self._by_pid[stream.pid]
+                self._deaths.forget(stream.pid)
+        stream.pid = 0
+        stream.entry.ask_lock = True
+
+    def exited(self, stream: Stream) -> None:
+        """Look whether the writer has gone too after its EXIT: its process may live on, as in a notebook."""
+        stream.entry.ask_lock = True
+        self._look([stream])
+
+    def close(self) -> None:
+        """Watch nobody any more."""
+        self._deaths.close()
+
+    def _died(self, pid: int) -> None:
+        self._look(self._by_pid.pop(pid, ()))
