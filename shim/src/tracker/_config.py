@@ -1,7 +1,6 @@
 """Config: the run's settings, as a dict and by attribute, recorded change by change."""
 
-from collections.abc import MutableMapping
-
+from ._attributes import AttributeMapping
 from ._terminal import Terminal
 from ._values import UnsupportedError, to_mapping, to_plain
 
@@ -13,8 +12,10 @@ if TYPE_CHECKING:  # `typing` would cost `import tracker` 5 ms
     RecordPatch = Callable[[Dict[str, Any], List[str]], None]
 
 
-class Config(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at run time before 3.9
+class Config(AttributeMapping):
     """Settings of a run. Values read back as they were given; records hold them as plain data."""
+
+    _title = "config"
 
     _values: "Dict[str, Any]"
     _recorded: "Dict[str, Any]"
@@ -88,7 +89,7 @@ class Config(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at 
             record(changed, [])
 
     def __getitem__(self, name: str) -> "Any":
-        return self._values[name]
+        return self.__dict__["_values"][name]
 
     def __setitem__(self, name: "Any", value: "Any") -> None:
         self._set({name if type(name) is str else str(to_plain(name)): value})
@@ -105,21 +106,6 @@ class Config(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at 
 
     def __len__(self) -> int:
         return len(self._values)
-
-    def __getattr__(self, name: str) -> "Any":
-        try:
-            return self.__dict__["_values"][name]
-        except KeyError:
-            raise AttributeError("the config has no key %r" % name) from None
-
-    def __setattr__(self, name: str, value: "Any") -> None:
-        self[name] = value
-
-    def __delattr__(self, name: str) -> None:
-        try:
-            del self[name]
-        except KeyError:
-            raise AttributeError("the config has no key %r" % name) from None
 
     def __repr__(self) -> str:
         return repr(self._values)

@@ -1,7 +1,6 @@
 """Summary: the last value of every metric, and what the user sets by hand."""
 
-from collections.abc import MutableMapping
-
+from ._attributes import AttributeMapping
 from ._terminal import Terminal
 from ._values import UnsupportedError, to_mapping, to_plain
 
@@ -13,8 +12,10 @@ if TYPE_CHECKING:  # `typing` would cost `import tracker` 5 ms
     RecordPatch = Callable[[Dict[str, Any], List[str]], None]
 
 
-class Summary(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at run time before 3.9
+class Summary(AttributeMapping):
     """One value per name. A key set by hand is recorded, and log() no longer changes it."""
+
+    _title = "summary"
 
     _values: "Dict[str, Any]"
     _pinned: "Set[str]"
@@ -97,21 +98,6 @@ class Summary(MutableMapping):  # type: ignore[type-arg]  # not subscriptable at
 
     def __len__(self) -> int:
         return len(self._latest)
-
-    def __getattr__(self, name: str) -> "Any":
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError("the summary has no key %r" % name) from None
-
-    def __setattr__(self, name: str, value: "Any") -> None:
-        self[name] = value
-
-    def __delattr__(self, name: str) -> None:
-        try:
-            del self[name]
-        except KeyError:
-            raise AttributeError("the summary has no key %r" % name) from None
 
     def __repr__(self) -> str:
         return repr({name: self[name] for name in self})
