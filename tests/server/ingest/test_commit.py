@@ -254,11 +254,11 @@ def test_an_entry_that_is_undone_leaves_nothing_in_the_request(alice: Committer)
 
     with alice.store.transaction() as transaction:
         writer = Writer(transaction, alice.principal, 1)
+        with writer.savepoint():
+            writer.add_lines(1000, kept.stream, "u", *kept.take())
         with pytest.raises(ZeroDivisionError), writer.savepoint():
             writer.add_lines(1000, undone.stream, "u", *undone.take())
             raise ZeroDivisionError
-        with writer.savepoint():
-            writer.add_lines(1000, kept.stream, "u", *kept.take())
         news = [row.run for row in writer.changed_runs()]
 
     assert news == ["kept"]
