@@ -481,6 +481,18 @@ def test_what_is_behind_lost_and_parked_is_named_with_its_reason() -> None:
     assert "spool /s: no answer for 60 s" in text
 
 
+def test_names_that_users_choose_cannot_command_a_terminal() -> None:
+    text = report.render(
+        status_with(
+            foreign=[{"path": "/s/1/\x1b[31m\u202eé\nNothing needs attention.\udcff", "reason": "r"}],
+            unobserved=2,
+        )
+    )
+
+    assert r"ignored: /s/1/\x1b[31m\u202eé\nNothing needs attention.\udcff: r" in text
+    assert "the end of 2 streams cannot be written down" in text
+
+
 def test_long_lists_are_cut_and_say_so() -> None:
     text = report.render(status_with(foreign=[{"path": f"/s/{n}", "reason": "r"} for n in range(25)]))
 

@@ -79,3 +79,18 @@ def test_a_wrong_directory_is_named(tmp_path: Path) -> None:
 
 def test_version_is_told() -> None:
     assert tracker_command("--version").stdout.startswith("tracker 0.")
+
+
+def test_names_cannot_command_the_terminal_and_what_is_no_file_holds_nothing_up(tmp_path: Path) -> None:
+    script = "import tracker; tracker.init(project='p', name='a\\x1b[31m\\nb\\u202e', id='odd').log({'a': 1})"
+    run_script(script, TRACKER_DIR=str(tmp_path))
+    own = tmp_path / str(os.geteuid())
+    (own / "fifo").mkdir()
+    os.mkfifo(str(own / "fifo" / ("0" * 32 + ".000000.mpl")))
+    os.mkfifo(str(own / "odd" / ("1" * 32 + ".000000.mpl")))
+    os.symlink("nowhere", str(own / "odd" / ("2" * 32 + ".000000.mpl")))
+
+    result = tracker_command("ls", str(tmp_path), PYTHONIOENCODING="utf-8")
+
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 2 and r"a\x1b[31m\nb\u202e" in result.stdout

@@ -35,7 +35,14 @@ def render(status: dict[str, Any]) -> str:
         lines += ["", "Needs attention", *(f"  ! {problem}" for problem in problems)]
     else:
         lines += ["", "Nothing needs attention."]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
+
+
+def printable(text: str) -> str:
+    """Return text with what is not printable escaped: a name must not command the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def summary(shipping: dict[str, Any]) -> str:
@@ -46,7 +53,7 @@ def summary(shipping: dict[str, Any]) -> str:
     server = f"server: {ill['state']} ({ill['reason']})" if ill else "server ok"
     behind = shipping.get("behind", {}).get("bytes", 0)
     parked = f", {streams['parked']} parked" if streams.get("parked") else ""
-    return f"{streams.get('live', 0)} live streams, {size(behind)} behind{parked}, {server}"
+    return printable(f"{streams.get('live', 0)} live streams, {size(behind)} behind{parked}, {server}")
 
 
 def _server(server: dict[str, Any], shipping: dict[str, Any]) -> Iterable[str]:

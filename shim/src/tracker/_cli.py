@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import stat
 import sys
 import time
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set
@@ -66,7 +67,7 @@ def _list(directory: Optional[str]) -> int:
         rows.append((run.run, run.name, run.project, started, streams, _size(run.size), run.directory))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        line = _printable("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
         encoding = sys.stdout.encoding or "utf-8"
         sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     return 0
@@ -104,8 +105,7 @@ def _read_run(directory: str, streams: Set[bytes], names: Sequence[str]) -> Opti
     fields: Dict[str, str] = {}
     for stream in streams:
         try:
-            with open(os.path.join(directory, segment_name(stream, 0)), "rb") as segment:
-                data = segment.read(FRONT_BYTES)
+            data = _read_front(os.path.join(directory, segment_name(stream, 0)))
             header, size = read_header(data)
         except (OSError, ProtocolError):
             continue
@@ -122,9 +122,25 @@ def _read_run(directory: str, streams: Set[bytes], names: Sequence[str]) -> Opti
     if not run_id:
         return None
     live = sum(path_lock_holder(os.path.join(directory, live_name(stream))) is not None for stream in streams)
-    sizes = [os.stat(os.path.join(directory, name)).st_size for name in names if parse_segment_name(name)]
+    sizes = [os.lstat(os.path.join(directory, name)).st_size for name in names if parse_segment_name(name)]
     name, project = str(fields.get("name", "")), str(fields.get("project", ""))
     return ListedRun(run_id, name, project, started, len(streams), live, sum(sizes), directory)
+
+
+def _read_front(path: str) -> bytes:
+    """Return the beginning of a segment. A FIFO or a link that somebody put there is no segment."""
+    flags = os.O_RDONLY
+    for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    with open(os.open(path, flags), "rb") as segment:
+        if not stat.S_ISREG(os.fstat(segment.fileno()).st_mode):
+            return b""
+        return segment.read(FRONT_BYTES)
+
+
+def _printable(text: str) -> str:
+    """Return text with what is not printable escaped: a name must not command the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _size(count: int) -> str:
