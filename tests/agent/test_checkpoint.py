@@ -1,0 +1,112 @@
+"""The checkpoint is a cache: whatever is in the file, the agent starts, and says what it could not use."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracker_agent.checkpoint import Checkpoint
+
+URL = "http://server"
+OBSERVED = {(1000, bytes(range(16))): "gone", (0, bytes(16)): "live"}
+
+
+def written(tmp_path: Path, **changes: Any) -> Path:
+    """Write a checkpoint, change some of its fields and return its path."""
+    Checkpoint(str(tmp_path), URL).write(OBSERVED, "epoch")
+    path = tmp_path / "checkpoint.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return path
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    written(tmp_path)
+    checkpoint = Checkpoint(str(tmp_path), URL)
+
+    assert checkpoint.read() == (OBSERVED, None)
+    assert checkpoint.epoch == "epoch"
+
+
+def test_first_start_has_nothing_to_complain_of(tmp_path: Path) -> None:
+    assert Checkpoint(str(tmp_path), URL).read() == ({}, None)
+
+
+def test_what_another_server_was_told_counts_for_nothing(tmp_path: Path) -> None:
+    written(tmp_path)
+    checkpoint = Checkpoint(str(tmp_path), "http://other")
+
+    assert checkpoint.read() == ({}, None)
+    assert checkpoint.epoch is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"null", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000, os.urandom(64)],
+    ids=["empty", "cut", "null", "list", "no fields", "no text", "deep", "noise"],
+)
+def test_damaged_file_is_set_aside_and_the_next_one_can_be_written(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "checkpoint.json"
+    path.write_bytes(content)
+    checkpoint = Checkpoint(str(tmp_path), URL)
+
+    observed, complaint = checkpoint.read()
+
+    assert observed == {} and checkpoint.epoch is None
+    assert complaint is not None and "set aside" in complaint
+    assert path.with_name("checkpoint.json.corrupt").read_bytes() == content
+    assert not path.exists()
+    checkpoint.write(OBSERVED, "epoch")
+    assert Checkpoint(str(tmp_path), URL).read() == (OBSERVED, None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2},
+        {"observed": []},
+        {"observed": {"1000": "gone"}, "epoch": 5},
+        {"observed": {"someone/00": "gone"}},
+        {"observed": {"1000/xyz": "gone"}},
+    ],
+)
+def test_fields_of_other_kinds_are_damage_too(tmp_path: Path, changes: dict[str, Any]) -> None:
+    written(tmp_path, **changes)
+
+    observed, complaint = Checkpoint(str(tmp_path), URL).read()
+
+    assert observed == {}
+    assert complaint is not None
+
+
+@pytest.mark.parametrize("tenths", range(10))
+def test_file_cut_anywhere_is_never_half_believed(tmp_path: Path, tenths: int) -> None:
+    path = written(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * tenths // 10])
+
+    observed, complaint = Checkpoint(str(tmp_path), URL).read()
+
+    assert observed == {}
+    assert complaint is not None
+
+
+def test_write_that_fails_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(OSError, match="No space"):
+        Checkpoint(str(tmp_path), URL).write({}, None)
+
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["checkpoint.json"]
