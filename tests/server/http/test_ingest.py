@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgpack
 import pytest
 import zstandard
+from aiohttp import StreamReader
+from aiohttp.test_utils import make_mocked_request
 
 from tests.server.http.conftest import Keys
 from tests.support.agent_process import wait_until
 from tests.support.http_client import Answer, ask
 from tests.support.record_stream import RecordStream, pack_request, send
 from tests.support.server_process import ServerProcess
+from tracker_server.web import endpoint
+from tracker_server.web.errors import ApiError
 
 HEADERS = {"Content-Type": "application/msgpack", "Content-Encoding": "zstd", "X-Tracker-Protocol": "1"}
 MIB = 1 << 20
@@ -241,7 +248,20 @@ def test_more_than_the_budget_in_flight_is_turned_away_and_nothing_is_lost(tmp_p
 
 
 def hold_budget(server: ServerProcess, key: str, size: int) -> socket.socket:
-    """Announce a body of that many bytes and send none of it; return once others are turned away."""
+    """Send so many bytes of a body, but not its last; return once others are turned away."""
+    while True:
+        connection = announce_body(server, key, size + 1)
+        connection.sendall(bytes(size))
+        time.sleep(0.3)  # else a probe that comes first may have it turned away
+        probe = RecordStream("probe", "ingest")
+        probe.print("x" * 600_000)
+        if send(server.url, key, probe.take()).status == 503:
+            return connection
+        connection.close()
+
+
+def announce_body(server: ServerProcess, key: str, size: int) -> socket.socket:
+    """Announce a body of that many bytes and send none of it yet."""
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     connection.sendall(
         (
@@ -249,14 +269,32 @@ def hold_budget(server: ServerProcess, key: str, size: int) -> socket.socket:
             f"Content-Type: application/msgpack\r\nContent-Encoding: zstd\r\nContent-Length: {size}\r\n\r\n"
         ).encode()
     )
-
-    def turned_away() -> bool:
-        probe = RecordStream("probe", "ingest")
-        probe.print("x" * 600_000)
-        return send(server.url, key, probe.take()).status == 503
-
-    wait_until(turned_away, what="a full budget")
     return connection
+
+
+def test_who_announces_much_and_sends_nothing_stops_nobody(tmp_path: Path) -> None:
+    limits = tmp_path / "limits.toml"
+    limits.write_text("[limits]\ningest_bytes_in_flight = 3_000_000\n")
+    with ServerProcess(tmp_path / "server", arguments=("--config", str(limits))) as server:
+        idle = [announce_body(server, server.ingest_key, 2_900_000) for _ in range(8)]
+        time.sleep(0.5)  # the server has seen them
+        stream = RecordStream("honest", "ingest")
+        stream.print("x" * 600_000)
+
+        assert send(server.url, server.ingest_key, stream.take()).status == 200
+        for connection in idle:
+            connection.close()
+
+
+async def test_a_body_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "BODY_S", 0.05)
+    stream = StreamReader(Mock(), 2**16, loop=asyncio.get_running_loop())
+    stream.feed_data(b"some of it")
+    request = make_mocked_request("POST", "/", payload=stream)
+
+    with pytest.raises(ApiError, match="was not there") as raised:
+        await endpoint.read_body(request, 1000)
+    assert raised.value.status == 408
 
 
 def test_an_agent_makes_its_host_known(server: ServerProcess, keys: Keys) -> None:

@@ -6,6 +6,7 @@ answer here, and what nobody foresaw becomes a 500 that is logged once.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, get_args, get_origin
 
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 
 #: Characters of a whole query string; aiohttp bounds the request line at 8190 besides.
 QUERY_CHARACTERS_MAX = 8000
+#: A body that takes longer is given up; an agent waits no longer for its answer.
+BODY_S = 60.0
 
 
 class Endpoint:
@@ -102,18 +105,28 @@ def _is_list(hint: Any) -> bool:
     return get_origin(plain) is list
 
 
-async def read_body(request: web.Request, bytes_max: int) -> bytes:
-    """Return the body. Raise ApiError 413 as soon as it is known to be longer than bytes_max."""
+async def read_body(
+    request: web.Request, bytes_max: int, arrived: Callable[[int], None] = lambda _: None
+) -> bytes:
+    """Return the body; arrived() is told of each part's bytes before it is kept, and may raise.
+
+    Raise ApiError 413 as soon as it is known to be longer than bytes_max, 408 when it takes too long.
+    """
     too_large = ApiError(413, "too_large", f"this body may have at most {bytes_max} bytes")
     if (request.content_length or 0) > bytes_max:
         raise too_large
     parts: list[bytes] = []
     size = 0
-    async for part in request.content.iter_any():
-        size += len(part)
-        if size > bytes_max:
-            raise too_large
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > bytes_max:
+                    raise too_large
+                arrived(len(part))
+                parts.append(part)
+    except TimeoutError as error:
+        raise ApiError(408, "too_slow", f"the body was not there after {BODY_S:g} s") from error
     return b"".join(parts)
 
 

@@ -65,15 +65,25 @@ class ByteBudget:
         self._left = size
 
     @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Hold that many bytes. Raise ApiError 503 when they are not there."""
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Lend a function that takes bytes until the block ends, or raises ApiError 503."""
+        held = 0
+
+        def take(size: int) -> None:
+            nonlocal held
+            self.check(size)
+            self._left -= size
+            held += size
+
+        try:
+            yield take
+        finally:
+            self._left += held
+
+    def check(self, size: int) -> None:
+        """Raise ApiError 503 unless that many bytes are there now."""
         if size > self._left:
             raise busy()
-        self._left -= size
-        try:
-            yield
-        finally:
-            self._left += size
 
 
 class IngestApi:
@@ -140,11 +150,13 @@ class IngestApi:
         if length is not None and length > compressed_max:
             raise ApiError(413, "too_large", f"an ingest request has at most {compressed_max} bytes")
 
-        with self._budget.hold(compressed_max if length is None else length):
-            body = await read_body(request, compressed_max)
+        self._budget.check(length or 0)
+        with self._budget.share() as take:
+            # Bytes count as they come: who announces many and sends none must not stop the others.
+            body = await read_body(request, compressed_max, take)
             # What a frame will need is known once it is there; one that does not say counts in full.
-            with self._budget.hold(self._decompressed_bytes(body) if encoding == "zstd" else len(body)):
-                committed = await self._store_body(call, body, encoding == "zstd")
+            take(self._decompressed_bytes(body) if encoding == "zstd" else len(body))
+            committed = await self._store_body(call, body, encoding == "zstd")
         for news in committed.news:
             self._hub.publish(to_news(news))
         return web.Response(
