@@ -90,7 +90,13 @@ class RecordStream:
 
 def pack_request(entries: list[Any]) -> bytes:
     """Return the compressed body of an ingest request."""
-    request = {"agent": "0.1.0", "machine": "machine-1", "host": "node-1", "time": START_NS, "entries": entries}
+    request = {
+        "agent": "0.1.0",
+        "machine": "machine-1",
+        "host": "node-1",
+        "time": START_NS,
+        "entries": entries,
+    }
     return zstandard.compress(msgpack.packb(request))
 
 
