@@ -26,6 +26,19 @@ from .protocol.kinds import CONFIG, METRICS, RUN, SUMMARY
 #: Subclasses of int and float that msgpack writes as numbers (numpy.float64), learnt as they come.
 PLAIN_TYPES_MAX = 64
 
+#: This process, without a system call at every log(); 0 where no hook tells of forks (Python 3.6).
+_pid = 0
+
+
+def _note_process() -> None:
+    global _pid
+    _pid = getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    _note_process()
+    os.register_at_fork(after_in_child=_note_process)
+
 
 class Run:
     """One run in this process. Make it with tracker.init()."""
@@ -92,7 +105,7 @@ class Run:
             # Whatever else comes, _log_with_care sorts out. (Tuned with bench/log_call.py.)
             recorder = self._recorder
             if (
-                getpid() == recorder.pid
+                (_pid or getpid()) == recorder.pid
                 and type(data) is dict
                 and self._plain_types.issuperset(map(type, data.values()))
                 and (step is None or (type(step) is int and -STEP_MAX < step < STEP_MAX))

@@ -63,9 +63,10 @@ class StreamWriter:
         else:
             line = encode_line(kind, body, self._seeds[kind])
         size = len(line)
-        full = self._size + size > self.segment_bytes and self._size > self._first_bytes
-        if (self._spoiled or full) and self._try_roll():
-            line = encode_line(kind, body, self._seeds[kind])
+        if self._size + size > self.segment_bytes or self._spoiled:
+            full = self._size > self._first_bytes
+            if (self._spoiled or full) and self._try_roll():
+                line = encode_line(kind, body, self._seeds[kind])
         written = os.write(self._fd, line)
         if written != size:
             self._undo(written)
