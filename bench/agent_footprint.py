@@ -1,4 +1,4 @@
-"""What the agent's pipeline costs on a host where nothing happens: 1,000 quiet runs in its spool.
+"""What the agent costs, sampler and all, on a host where nothing happens: 1,000 quiet runs in its spool.
 
     python bench/agent_footprint.py [--runs 1000] [--seconds 30]
 
@@ -9,7 +9,6 @@ Three cases: no hints (watch off), hints, and everything finished. Targets: < 1 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import secrets
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.recording import record
 from bench.tail_throughput import null_server
-from tests.support.pipeline_process import PipelineProcess
+from tests.support.agent_process import AgentProcess, wait_until
 from tracker.protocol import bodies, kinds
 from tracker.protocol.header import Header
 from tracker.protocol.identity import boot_id, machine_id
@@ -59,34 +58,30 @@ def main() -> None:
 
 
 def measure(directory: Path, runs: int, seconds: float, live_share: float, watch: bool) -> dict[str, Any]:
-    spool = directory / "spool"
-    writers = [write_run(spool, number) for number in range(runs)]
+    server = subprocess.Popen([sys.executable, __file__, "--null-server"], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    agent = AgentProcess(directory, f"http://127.0.0.1:{int(server.stdout.readline())}", "key", watch=watch)
+    writers = [write_run(agent.spool, number) for number in range(runs)]
     live = int(runs * live_share)
     for writer in writers[live:]:
         writer.write(kinds.EXIT, bodies.Exit(time.time_ns(), 0).encode())
         writer.close()
-    server = subprocess.Popen([sys.executable, __file__, "--null-server"], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    port = int(server.stdout.readline())
-    state = directory / "state"
-    agent = PipelineProcess(
-        directory / "log", state_dir=str(state), spools=[str(spool)],
-        server_url=f"http://127.0.0.1:{port}", key="key", watch=watch,
-    )  # fmt: skip
     try:
         with agent:
-            wait_until_shipped(agent.pid, state, runs, runs - live)
+            assert agent.process is not None
+            pid = agent.process.pid
+            wait_until(lambda: shipped(agent, runs, runs - live), timeout_s=120, what="all runs shipped")
             time.sleep(15)  # what is new is looked at more often for a while
-            before, rss = cpu_s(agent.pid), rss_mib(agent.pid)
+            before, rss = cpu_s(pid), rss_mib(pid)
             started = time.monotonic()
             time.sleep(seconds)
-            percent = 100 * (cpu_s(agent.pid) - before) / (time.monotonic() - started)
+            percent = 100 * (cpu_s(pid) - before) / (time.monotonic() - started)
             return {
                 "live": live,
                 "watch": watch,
                 "cpu_percent": round(percent, 3),
-                "rss_mib": round(max(rss, rss_mib(agent.pid)), 1),
-                "open_files": len(os.listdir(f"/proc/{agent.pid}/fd")),
+                "rss_mib": round(max(rss, rss_mib(pid)), 1),
+                "open_files": len(os.listdir(f"/proc/{pid}/fd")),
             }
     finally:
         server.kill()
@@ -110,21 +105,16 @@ def write_run(spool: Path, number: int) -> StreamWriter:
     return writer
 
 
-def wait_until_shipped(pid: int, state: Path, runs: int, finished: int) -> None:
-    status = state / "status.json"
-    while True:
-        time.sleep(1)
-        if not state.exists():
-            continue
-        os.kill(pid, 10)
-        time.sleep(0.5)
-        try:
-            shown = json.loads(status.read_text())
-        except (OSError, ValueError):
-            continue
-        if shown["streams"]["known"] >= runs and shown["streams"]["shipped"] >= finished:
-            if shown["behind"]["bytes"] == 0:
-                return
+def shipped(agent: AgentProcess, runs: int, finished: int) -> bool:
+    """Return whether the agent has shipped everything there is."""
+    time.sleep(1)
+    shipping = (agent.status() or {}).get("shipping")
+    if not shipping:
+        return False
+    streams = shipping["streams"]
+    return bool(
+        streams["known"] >= runs and streams["shipped"] >= finished and shipping["behind"]["bytes"] == 0
+    )
 
 
 def cpu_s(pid: int) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.acknowledged import check_stored_once_in_order, read_points, read_side_log
+from tests.end_to_end.trainings import start_training
 from tests.support.agent_process import AgentProcess, training_environment, wait_until
 from tests.support.server_process import ServerProcess
 from tracker.protocol import bodies, kinds
@@ -23,7 +24,6 @@ from tracker.protocol.header import Header
 from tracker.protocol.identity import boot_id, machine_id
 from tracker.protocol.writer import StreamWriter
 
-TRAINING = Path(__file__).with_name("training.py")
 RECORDS = 500
 
 
@@ -43,13 +43,9 @@ def agent(tmp_path: Path, server: ServerProcess) -> Iterator[AgentProcess]:
 
 def train(agent: AgentProcess, root: Path, run: str, records: int = RECORDS) -> list[tuple[int, float]]:
     """Train to the end; return what was noted as logged."""
-    subprocess.run(
-        [sys.executable, str(TRAINING), run, str(root / f"side-{run}"), "1", str(records), "1000000"],
-        env=training_environment(agent.spool),
-        check=True,
-        timeout=60,
-    )
-    return read_side_log(root / f"side-{run}")
+    side_log = root / f"side-{run}"
+    assert start_training(agent.spool, run, side_log, 1, records, 1_000_000).wait(60) == 0
+    return read_side_log(side_log)
 
 
 def run_page(server: ServerProcess, run: str, project: str = "end-to-end") -> dict[str, Any] | None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.acknowledged import check_stored_once_in_order, read_points, read_side_log
-from tests.support.agent_process import AgentProcess, training_environment, wait_until
+from tests.end_to_end.trainings import print_seed, start_training
+from tests.support.agent_process import AgentProcess, wait_until
 from tests.support.server_process import ServerProcess
 
-TRAINING = Path(__file__).with_name("training.py")
 KILLS = 20
 RUNS = 3
 RECORDS = 12_000
@@ -24,15 +21,24 @@ PER_SECOND = 400
 
 @pytest.mark.timeout(420)
 def test_records_are_stored_once_in_order_while_agent_and_server_are_killed(tmp_path: Path) -> None:
-    seed = int(os.environ.get("TRACKER_TEST_SEED", str(random.SystemRandom().randrange(2**32))))
-    print(f"TRACKER_TEST_SEED={seed}")
+    seed = print_seed()
     moments = random.Random(seed)
 
     with (
         ServerProcess(tmp_path / "server") as server,
         AgentProcess(tmp_path, server.url, server.ingest_key) as agent,
     ):
-        trainings = [start_training(agent.spool, tmp_path, number, seed) for number in range(RUNS)]
+        trainings = [
+            start_training(
+                agent.spool,
+                f"chaos-{number}",
+                tmp_path / f"side-{number}",
+                seed + number,
+                RECORDS,
+                PER_SECOND,
+            )
+            for number in range(RUNS)
+        ]
         over = threading.Event()
         server_killer = threading.Thread(
             target=kill_again_and_again, args=(server, random.Random(seed + 1), over)
@@ -65,15 +71,6 @@ def test_records_are_stored_once_in_order_while_agent_and_server_are_killed(tmp_
                 timeout_s=30,
                 what="state finished",
             )
-
-
-def start_training(spool: Path, root: Path, number: int, seed: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, str(TRAINING), f"chaos-{number}", str(root / f"side-{number}"), str(seed + number)]
-        + [str(RECORDS), str(PER_SECOND)],
-        env=training_environment(spool),
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def kill_again_and_again(server: ServerProcess, moments: random.Random, over: threading.Event) -> None:

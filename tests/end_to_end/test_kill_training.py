@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.acknowledged import check_stored_once_in_order, read_points, read_side_log
-from tests.support.agent_process import AgentProcess, training_environment, wait_until
+from tests.end_to_end.trainings import print_seed, start_training
+from tests.support.agent_process import AgentProcess, wait_until
 from tests.support.server_process import ServerProcess
 
-TRAINING = Path(__file__).with_name("training.py")
 KILLS = 50
 AT_ONCE = 2
 CRASHED_WITHIN_S = 5.0
@@ -23,8 +20,7 @@ CRASHED_WITHIN_S = 5.0
 
 @pytest.mark.timeout(300)
 def test_killed_training_loses_nothing_and_shows_as_crashed_within_five_seconds(tmp_path: Path) -> None:
-    seed = int(os.environ.get("TRACKER_TEST_SEED", str(random.SystemRandom().randrange(2**32))))
-    print(f"TRACKER_TEST_SEED={seed}")
+    seed = print_seed()
     moments = random.Random(seed)
 
     with (
@@ -33,7 +29,12 @@ def test_killed_training_loses_nothing_and_shows_as_crashed_within_five_seconds(
     ):
         for first in range(0, KILLS, AT_ONCE):
             numbers = range(first, first + AT_ONCE)
-            trainings = {n: start_training(agent.spool, tmp_path, n, seed) for n in numbers}
+            trainings = {
+                n: start_training(
+                    agent.spool, f"killed-{n}", side_log(tmp_path, n), seed + n, 1_000_000, 2_000
+                )
+                for n in numbers
+            }
             for number in numbers:
                 wait_until(lambda n=number: read_side_log(side_log(tmp_path, n)), what="the first record")
             time.sleep(moments.uniform(0.0, 0.5))
@@ -57,12 +58,3 @@ def side_log(root: Path, number: int) -> Path:
 def state(server: ServerProcess, number: int) -> str | None:
     run = server.try_get(f"/api/v1/runs/default/end-to-end/killed-{number}")
     return run["state"] if run else None
-
-
-def start_training(spool: Path, root: Path, number: int, seed: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, str(TRAINING), f"killed-{number}", str(side_log(root, number)), str(seed + number)]
-        + ["1000000", "2000"],
-        env=training_environment(spool),
-        stdin=subprocess.DEVNULL,
-    )
