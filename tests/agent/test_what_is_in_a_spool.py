@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.agent.conftest import Spool, Start, eventually, make_header
+from tests.support import require
 from tests.support.fake_tracker_server import FakeTrackerServer, Stored
 from tracker.protocol import bodies, kinds
 from tracker.protocol.writer import StreamWriter
-
-root_only = pytest.mark.skipif(os.getuid() != 0, reason="needs root to own files as others")
 
 
 async def shipped(spool: Spool, server: FakeTrackerServer, stream: bytes) -> Stored:
@@ -206,10 +205,10 @@ async def test_strangers_are_named_and_never_shipped(
     assert len([s for s in server.streams["key"].values() if s.header and s.header.run]) == 1
 
 
-@root_only
 async def test_files_and_directories_of_another_owner_are_refused(
     spool: Spool, server: FakeTrackerServer, start: Start
 ) -> None:
+    require.root()
     good = spool.write(run="good")
     planted = spool.write(run="planted")
     os.chown(spool.segments(planted)[0], 12345, 12345)
