@@ -12,7 +12,6 @@ import pytest
 
 from tests.agent.conftest import Spool, Start, eventually, make_header
 from tests.support.fake_tracker_server import FakeTrackerServer
-from tracker_agent.liveness import process_started
 
 WRITER = """
 import os, sys, time
@@ -144,12 +143,6 @@ async def test_restart_repeats_no_observation_and_a_lost_state_repeats_it_alike(
 
     assert server.states(stream)[0] == server.states(stream)[1]
     assert (tmp_path / "state" / "checkpoint.json.corrupt").read_text() == "{damaged"
-
-
-def test_start_time_tells_processes_apart() -> None:
-    assert process_started(os.getpid()) == process_started(os.getpid())
-    assert process_started(1) != process_started(os.getpid())
-    assert process_started(2**22 + 1) is None
 
 
 async def test_killed_writer_shows_within_five_seconds_at_default_settings(

@@ -16,8 +16,6 @@ from tracker.protocol.lock import lock_holder
 
 from .opening import Opener, Place, Refused
 
-_BOOT_TICKS_FIELD = 22  # proc_pid_stat(5): starttime
-
 
 def read_lock_holder(opener: Opener, place: Place, stream: bytes) -> int | None:
     """Return the pid of a stream's writer, 0 for one in a pid namespace we cannot see, None when there is
@@ -34,20 +32,6 @@ def read_lock_holder(opener: Opener, place: Place, stream: bytes) -> int | None:
         return lock_holder(fd)
     finally:
         os.close(fd)
-
-
-def process_started(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None when there is none.
-
-    Tells reused pids apart.
-    """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    # The fields counted here start with the third, state.
-    return int(fields[_BOOT_TICKS_FIELD - 3])
 
 
 class Deaths:

@@ -66,11 +66,6 @@ class Identity:
     #: When the credential ends, ns since 1970, or None.
     expires: int | None = None
 
-    @property
-    def by_session(self) -> bool:
-        """Return whether a browser's cookie was presented: other sites may have caused the request."""
-        return self.key is None
-
 
 def is_operator(principal: Principal) -> bool:
     """Return whether this is an admin of the whole server, not of one entity only."""
