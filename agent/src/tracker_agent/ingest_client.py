@@ -6,31 +6,18 @@ The one place where answers that concern a whole request become Unavailable (try
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from . import answers
 from .answers import Accepted, Locked, Offsets, Rejected, Retry, TooLarge
 from .batch import Part, encode
 from .clock import Clock
 from .counters import Counters
+from .endpoint import Endpoint
 from .own_stream import Identity
 from .streams import Stream
 from .transport import Answer, TransportError
-
-
-class Sender(Protocol):
-    """What is needed of the transport."""
-
-    url: str
-
-    async def request(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
-    ) -> Answer:
-        """Send one request. Raise TransportError."""
-        ...
 
 
 class Unavailable(Exception):
@@ -54,7 +41,7 @@ class IngestClient:
     def __init__(
         self,
         key: str | None,
-        sender: Sender,
+        endpoint: Endpoint,
         identity: Identity,
         clock: Clock,
         counters: Counters,
@@ -63,7 +50,7 @@ class IngestClient:
         self.epoch: str | None = None  #: as the server named it last
         self.in_flight = False  #: records are on their way
         self._key = key
-        self._sender = sender
+        self._endpoint = endpoint
         self._identity = identity
         self._clock = clock
         self._counters = counters
@@ -99,7 +86,7 @@ class IngestClient:
 
     async def ingest(self, parts: Sequence[Part]) -> Accepted | TooLarge | Rejected:
         """Send records, and gaps where there are none."""
-        body = await asyncio.to_thread(
+        body = await self._endpoint.in_thread(
             encode, parts, self._identity.version, self._identity.machine, self._identity.host,
             self._clock.wall_ns() )  # fmt: skip
         headers = {"Content-Type": "application/msgpack", "Content-Encoding": "zstd"}
@@ -127,7 +114,7 @@ class IngestClient:
         if method != "GET":
             headers["Authorization"] = f"Bearer {self._key}"
         try:
-            return await self._sender.request(method, path, headers, body)
+            return await self._endpoint.request(method, path, headers, body)
         except TransportError as error:
             raise Unavailable(str(error)) from error
 

@@ -20,7 +20,8 @@ from .batcher import BatchLimit, flush_at
 from .clock import Clock
 from .counters import Counters
 from .credentials import Credential
-from .ingest_client import IngestClient, LockedOut, Sender, Unavailable
+from .endpoint import Endpoint
+from .ingest_client import IngestClient, LockedOut, Unavailable
 from .intake import Intake
 from .own_stream import Identity
 from .positions import Positions
@@ -47,7 +48,7 @@ class Lane:
     def __init__(  # noqa: PLR0913, PLR0917 - its collaborators; nobody else makes one
         self,
         credential: Credential,
-        sender: Sender,
+        endpoint: Endpoint,
         settings: LaneSettings,
         identity: Identity,
         clock: Clock,
@@ -61,20 +62,20 @@ class Lane:
         self.state = "connecting"
         self.reason = ""
         self.turned_at = clock.monotonic()
-        self._log = log.bind(credential=credential.name, server=sender.url)
+        self._log = log.bind(credential=credential.name, server=endpoint.url)
         self._settings = settings
         self._clock = clock
         self._counters = counters
         self._tell_restored = restored
         self.roster = Roster(clock, self._log)
         self.limit = BatchLimit(settings.batch_bytes)
-        self.client = IngestClient(credential.key, sender, identity, clock, counters, self._restored)
+        self.client = IngestClient(credential.key, endpoint, identity, clock, counters, self._restored)
         self._positions = Positions(self.roster, self.client)
         self._intake = Intake(self.roster, clock, settings.flush_interval_s, ended, exited)
         self._uploader = Uploader(
             self.roster, self.client, self.limit, counters, self._log, settings.probe_interval_s
         )
-        self._backoff = Backoff(settings.retry_first_s, settings.retry_max_s)
+        self._backoff = Backoff(settings.retry_first_s, settings.retry_max_s, endpoint.uniform)
         self._contact_at: float | None = None
         self._next_try: float | None = None
         self._last_flush = -1e9

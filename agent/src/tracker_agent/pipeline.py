@@ -25,11 +25,12 @@ from structlog.typing import FilteringBoundLogger
 
 from tracker.protocol.header import Header
 
+from .allowance import Allowance
 from .checkpoint import Checkpoint
 from .clock import Clock
 from .counters import Counters
 from .credentials import Credential, Credentials
-from .ingest_client import Sender
+from .endpoint import Endpoint, EndpointSettings, Sender
 from .lane import Lane, LaneSettings
 from .observations import Observations
 from .open_files import OpenFiles
@@ -94,7 +95,13 @@ class Pipeline:
         self._transport = None
         if sender is None:
             sender = self._transport = Transport(settings.server_url, settings.request_timeout_s)
-        self._sender = sender
+        self._endpoint = Endpoint(
+            sender,
+            EndpointSettings(settings.retry_first_s, settings.retry_max_s, settings.probe_interval_s),
+            Allowance(clock),
+            clock,
+            log,
+        )
         self._credentials = Credentials(settings.key)
         self._checkpoint = Checkpoint(settings.state_dir, settings.server_url)
         self._observations = Observations(
@@ -291,7 +298,7 @@ class Pipeline:
             )
             lane = Lane(
                 credential,
-                self._sender,
+                self._endpoint,
                 settings,
                 self._identity,
                 self._clock,
