@@ -157,6 +157,7 @@ runs = Table(
     Column("finished", BigInteger),
     Column("streams", BigInteger, nullable=False),
     Column("console_lines", BigInteger, nullable=False),
+    Column("cause", Text),  # why it ended, where that is more than a code
     UniqueConstraint("project_id", "run"),
     Index(None, "project_id", "created"),
     Index(None, "run"),
@@ -188,6 +189,7 @@ streams = Table(
     Column("exit_code", BigInteger),
     Column("exception", Text),  # JSON map
     Column("observed", Text),  # JSON map: facts of the last OBSERVED
+    Column("ending", Text),  # JSON map: facts of EXIT besides code and exception
     UniqueConstraint("entity_id", "uid", "stream"),
 )
 
@@ -267,6 +269,20 @@ run_grants = Table(
     Column("uid", BigInteger),
     Column("granted_by", Id, ForeignKey("principals.id"), nullable=False),
     Column("created", BigInteger, nullable=False),
+)
+
+#: Who asked a run to stop, and when. It is for the writers with ordinals below `streams`; done: when none
+#: of them was live any more. deliveries: what each host's agent did about it.
+stop_requests = Table(
+    "stop_requests",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("run_id", Id, ForeignKey("runs.id"), nullable=False, index=True),
+    Column("principal_id", Id, ForeignKey("principals.id"), nullable=False),
+    Column("asked", BigInteger, nullable=False),
+    Column("streams", BigInteger, nullable=False),
+    Column("deliveries", Text, nullable=False),  # JSON map: machine → {time, result, reason}
+    Column("done", BigInteger, index=True),
 )
 
 # --- points (docs/storage.md) ------------------------------------------------------------------------
