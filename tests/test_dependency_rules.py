@@ -74,8 +74,12 @@ def nobody_imports_cli_or_app(modules: tuple[Module, ...]) -> list[Import]:
     found = []
     for each in all_imports(modules):
         package = each.importer.split(".")[0]
-        own_cli, own_app = (f"{package}.{part}" for part in ("cli", "app"))
-        if each.importer == f"{package}.__main__" or is_in(each.importer, own_cli):
+        own_cli, own_app, own_commands = (f"{package}.{part}" for part in ("cli", "app", "commands"))
+        if (
+            each.importer == f"{package}.__main__"
+            or is_in(each.importer, own_cli)
+            or is_in(each.importer, own_commands)
+        ):
             continue
         if is_in(each.imported, own_cli) or is_in(each.imported, own_app):
             found.append(each)

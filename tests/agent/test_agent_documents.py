@@ -12,6 +12,7 @@ import pytest
 
 from tracker_agent import cli
 from tracker_agent.app import build_collectors
+from tracker_agent.commands import run
 from tracker_agent.config import load_config
 from tracker_agent.settings import Config, SamplerSettings, settings
 from tracker_server.config import Settings, load_settings
@@ -40,7 +41,7 @@ def test_every_setting_is_documented_with_its_flag_default_and_reload() -> None:
     documented = {
         row[0].strip("`"): row for section in ("agent.", "server.", "sampler.") for row in rows(section)
     }
-    flags = {f"{section}.{name}": flag for flag, section, name, _ in cli._FLAGS}
+    flags = {f"{section}.{name}": flag for flag, section, name, _ in run.FLAGS}
 
     assert list(documented) == [f"{section}.{each.name}" for section, each in settings()]
     for section, each in settings():
@@ -58,7 +59,7 @@ def test_every_setting_is_documented_with_its_flag_default_and_reload() -> None:
 
 
 def test_every_command_and_flag_is_documented() -> None:
-    parser = cli._parser()
+    parser = cli.make_parser()
     (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
 
     for name, command in commands.choices.items():

@@ -24,7 +24,7 @@ from tracker_agent.agent_file import AgentFile
 from tracker_agent.app import Agent
 from tracker_agent.clock import Clock
 from tracker_agent.config import load_config
-from tracker_agent.control import ControlServer, NotRunningError, ask
+from tracker_agent.control import Arguments, ControlServer, NotRunningError, ask
 from tracker_agent.log import LogOutput
 from tracker_agent.own_stream import Identity
 from tracker_agent.pipeline import Pipeline, PipelineSettings
@@ -351,10 +351,19 @@ def test_full_pipe_costs_lines_and_not_the_agent() -> None:
 # The control socket
 
 
+def control_server(state_dir: Path, answer: dict[str, Any]) -> ControlServer:
+    async def status(_: Arguments) -> dict[str, Any]:
+        return answer
+
+    server = ControlServer(state_dir)
+    server.answer("status", status)
+    return server
+
+
 async def test_control_socket_works_below_a_long_path(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
-    server = ControlServer(deep, {"status": lambda: {"fine": True}})
+    server = control_server(deep, {"fine": True})
     await server.start()
 
     answer = await asyncio.to_thread(ask, deep, "status")
@@ -366,7 +375,7 @@ async def test_control_socket_works_below_a_long_path(tmp_path: Path) -> None:
 
 
 async def test_caller_who_says_nothing_holds_nobody_up(tmp_path: Path) -> None:
-    server = ControlServer(tmp_path, {"status": lambda: {"fine": True}})
+    server = control_server(tmp_path, {"fine": True})
     await server.start()
     directory = os.open(tmp_path, os.O_PATH)
     silent = socket.socket(socket.AF_UNIX)
@@ -382,7 +391,7 @@ async def test_caller_who_says_nothing_holds_nobody_up(tmp_path: Path) -> None:
 
 async def test_other_users_are_refused_whatever_the_sockets_mode(tmp_path: Path) -> None:
     require.root()
-    server = ControlServer(tmp_path, {"status": lambda: {"secret": True}})
+    server = control_server(tmp_path, {"secret": True})
     await server.start()
     (tmp_path / "agent.sock").chmod(0o666)
     said = []

@@ -27,7 +27,7 @@ from .collectors.disk import DiskCollector
 from .collectors.memory import MemoryCollector
 from .collectors.network import NetworkCollector
 from .collectors.nvidia import NvidiaCollector
-from .control import ControlServer
+from .control import Arguments, ControlServer
 from .inventory import read_inventory
 from .log import Log
 from .own_stream import Identity, OwnStreams
@@ -81,7 +81,8 @@ class Agent:
         self._supervisor = Supervisor(self._clock, self._log)
         self._pipeline: Pipeline | None = None
         self._sampler: Sampler | None = None
-        self._control = ControlServer(config.state_dir, {"status": self.status})
+        self._control = ControlServer(config.state_dir)
+        self._control.answer("status", self._answer_status)
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
         self._stop_asked = 0.0
@@ -122,6 +123,9 @@ class Agent:
                 await self._reload()
         await self._shut_down()
         return 0
+
+    async def _answer_status(self, _: Arguments) -> dict[str, Any]:
+        return self.status()
 
     def status(self) -> dict[str, Any]:
         """Return plain JSON values: what `tracker-agent status --json` prints."""

@@ -1,0 +1,42 @@
+"""tracker-agent check-config: whether a configuration can be used, and every setting with its value."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from ..config import load_config, parse_file, read_file
+from ..settings import Config, settings
+from .command import EXIT_OK, Command, config_file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the file to check."""
+    parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="the file to check")
+    parser.set_defaults(config=None)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print every setting; what cannot be used ends as a ConfigError."""
+    file = options.file or config_file(options)
+    config = load_config(file, os.environ, {}, os.geteuid())
+    print(f"{file or 'the environment'}: usable")
+    chosen = set(parse_file(read_file(file), str(file))) if file else set()
+    for section, each in settings():
+        value = _shown(config, section, each.name)
+        print(f"  {section}.{each.name} = {value}{'' if (section, each.name) in chosen else '   (default)'}")
+    for warning in config.warnings:
+        print(f"warning: {warning}")
+    return EXIT_OK
+
+
+def _shown(config: Config, section: str, name: str) -> str:
+    value = getattr(getattr(config, section), name)
+    if (section, name) == ("server", "key"):
+        return '"(hidden)"' if value else '""'
+    return json.dumps(value)
+
+
+COMMAND = Command("check-config", "check a config file and show every setting", add_arguments, run)

@@ -1,0 +1,12 @@
+"""Every command there is, in the order in which `tracker-agent --help` shows them. Add new ones here."""
+
+from __future__ import annotations
+
+from . import check_config, run, status
+from .command import Command
+
+COMMANDS: tuple[Command, ...] = (
+    run.COMMAND,
+    status.COMMAND,
+    check_config.COMMAND,
+)
