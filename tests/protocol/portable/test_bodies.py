@@ -54,6 +54,25 @@ class Bodies(unittest.TestCase):
             longer = msgpack.unpackb(value.encode(), raw=False) + ["later", {"x": 1}]
             self.assertEqual(decode(msgpack.packb(longer, use_bin_type=True)), value)
 
+    def test_an_exit_tells_facts_and_is_as_short_as_ever_without(self):
+        facts = {"signal": 9, "pid": 4242}
+
+        read = bodies.decode_exit(Exit(TIME, 137, None, facts).encode())
+
+        self.assertEqual(read, Exit(TIME, 137, None, facts))
+        self.assertEqual(msgpack.unpackb(Exit(TIME, 0).encode()), [TIME, 0, None])
+        self.assertEqual(Exit(TIME, 0, None, {}).encode(), Exit(TIME, 0).encode())
+
+    def test_facts_of_an_exit_that_are_no_map_do_not_cost_its_code(self):
+        for wrong in (None, 5, "text", [1], {1: 2}):
+            body = msgpack.packb([TIME, 3, None, wrong], use_bin_type=True)
+            try:
+                read = bodies.decode_exit(body)
+            except BodyError:  # keys that are no strings are malformed anywhere
+                self.assertEqual(wrong, {1: 2})
+                continue
+            self.assertEqual(read, Exit(TIME, 3))
+
     def test_a_missing_element_is_a_body_error(self):
         for value, decode in PAIRS:
             fields = msgpack.unpackb(value.encode(), raw=False)

@@ -173,6 +173,7 @@ class Headers(unittest.TestCase):
             HEADER,
             HEADER._replace(run=None),
             HEADER._replace(rank=3, host="n\u00f6", offline=True),
+            HEADER._replace(stop=True),
         ):
             line = encode_header(header)
             self.assertEqual(read_header(line + b"more"), (header, len(line)))
@@ -210,6 +211,7 @@ class Headers(unittest.TestCase):
             {"rank": -1},
             {"host": 5},
             {"offline": 1},
+            {"stop": 1},
             {"version": "1"},
             {"machine": None},
         ):

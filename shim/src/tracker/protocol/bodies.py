@@ -262,14 +262,19 @@ def decode_alert(body: bytes) -> Alert:
 
 
 class Exit(NamedTuple):
-    """EXIT: the writer ended on purpose. exception has type, message and traceback (strings)."""
+    """EXIT: how a writer ended. exception has type, message and traceback (strings).
+
+    facts may hold `signal` and `pid` (a supervisor saw that process end so), `stopped_by` and `request`.
+    """
 
     time: int
     code: int
     exception: Optional[Dict[str, str]] = None
+    facts: Optional[Dict[str, Any]] = None
 
     def encode(self) -> bytes:
-        return pack_tree(list(self))
+        fields = list(self)
+        return pack_tree(fields if self.facts else fields[:3])
 
 
 def decode_exit(body: bytes) -> Exit:
@@ -277,7 +282,10 @@ def decode_exit(body: bytes) -> Exit:
     time, code, exception = unpack_fields(body, (int,), (int,), (dict, _NONE))
     if exception is not None and any(type(x) is not str for pair in exception.items() for x in pair):
         raise BodyError("the exception is not a map of strings")
-    return Exit(time, code, exception)
+    facts = unpack(body)[3:4]
+    # Came later than the rest: what is no map there is another writer's.
+    known = bool(facts) and type(facts[0]) is dict and all(type(name) is str for name in facts[0])
+    return Exit(time, code, exception, facts[0] if known else None)
 
 
 #: mean, min, max, last, count of one metric in one window

@@ -29,6 +29,7 @@ class Header(NamedTuple):
     host: str = ""
     rank: Optional[int] = None
     offline: bool = False  #: to be shipped by `sync` only, never by the agent on its own
+    stop: Optional[bool] = None  #: the writer looks for a request to stop
     version: int = FORMAT_VERSION
 
 
@@ -99,14 +100,16 @@ def _parse_header(body: bytes) -> Header:
         "host": fields.get("host", ""),
         "rank": fields.get("rank"),
         "offline": fields.get("offline", False),
+        "stop": fields.get("stop"),
     }
     if not (
         (optional["run"] is None or (type(optional["run"]) is str and valid_run_id(optional["run"])))
         and type(optional["host"]) is str
         and (optional["rank"] is None or (type(optional["rank"]) is int and 0 <= optional["rank"] <= INT_MAX))
         and type(optional["offline"]) is bool
+        and (optional["stop"] is None or type(optional["stop"]) is bool)
     ):
-        raise HeaderError("the HEADER's run, host, rank or offline field is not valid")
+        raise HeaderError("the HEADER's run, host, rank, offline or stop field is not valid")
     return Header(**dict(optional, **{name: fields[name] for name in _REQUIRED}))
 
 
