@@ -14,6 +14,7 @@ from tracker_agent import cli
 from tracker_agent.app import build_collectors
 from tracker_agent.commands import run
 from tracker_agent.config import load_config
+from tracker_agent.losses import LossReason
 from tracker_agent.settings import Config, SamplerSettings, settings
 from tracker_server.config import Settings, load_settings
 
@@ -78,6 +79,14 @@ def test_every_metric_is_documented_as_the_code_declares_it() -> None:
     }
 
     assert documented == declared
+
+
+def test_every_reason_for_a_loss_is_documented_as_the_code_declares_it() -> None:
+    section = DOCUMENT.partition("## What can be lost")[2].partition("
+## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)
+
+    assert documented == [(reason.code, reason.sentence) for reason in LossReason]
 
 
 def test_sample_config_of_the_agent_is_usable_as_it_stands(tmp_path: Path) -> None:

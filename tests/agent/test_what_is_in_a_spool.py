@@ -19,6 +19,7 @@ from tests.support import require
 from tests.support.fake_tracker_server import FakeTrackerServer, Stored
 from tracker.protocol import bodies, kinds
 from tracker.protocol.writer import StreamWriter
+from tracker_agent.losses import LossReason
 
 
 async def shipped(spool: Spool, server: FakeTrackerServer, stream: bytes) -> Stored:
@@ -73,7 +74,7 @@ async def test_torn_tail_of_a_dead_writer_is_a_gap_and_of_a_live_one_is_waited_f
     async with start():
         stored = await eventually(lambda: (s := server.stored(dead)) and s.gaps and s)
         assert [(o, n) for o, n, _ in stored.gaps] == [(len(whole), 23)]
-        assert "torn tail" in stored.gaps[0][2]
+        assert "torn_tail" in stored.gaps[0][2]
         assert stored.content() == whole
         await eventually(lambda: server.content(header.stream) == half[: len(half) - len(line) // 2])
         live_path.write_bytes(half + line[len(line) // 2 :])
@@ -280,7 +281,7 @@ async def test_unshipped_stream_that_is_deleted_is_a_counted_loss(
         shutil.rmtree(spool.run("run"))
 
         losses = await eventually(lambda: pipeline.status()["losses"])
-        assert losses == {"deleted from the spool before it was shipped": {"gaps": 1, "bytes": size}}
+        assert losses == {LossReason.DELETED.text: {"code": "deleted", "gaps": 1, "bytes": size}}
 
 
 async def test_descriptors_stay_bounded_with_many_streams(

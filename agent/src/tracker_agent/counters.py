@@ -9,9 +9,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Reasons come from servers too, so their number has a bound; further ones are counted together.
+from .losses import reason_of
+
+#: Reasons name details, servers' words too, so their number has a bound; further ones are counted by code.
 REASONS_MAX = 200
-OTHER = "other reasons"
 
 
 @dataclass(slots=True)
@@ -35,9 +36,9 @@ class Counters:
     losses: dict[str, Loss] = field(default_factory=dict)
 
     def add_loss(self, reason: str, size: int) -> None:
-        """Count a gap that the server acknowledged."""
+        """Count a gap that the server acknowledged. reason: a text of losses.py."""
         if reason not in self.losses and len(self.losses) >= REASONS_MAX:
-            reason = OTHER
+            reason = reason_of(reason).text
         loss = self.losses.setdefault(reason, Loss())
         loss.gaps += 1
         loss.bytes += size
@@ -50,6 +51,7 @@ class Counters:
             "bytes_sent": self.bytes_sent,
             "failures": dict(self.failures),
             "losses": {
-                reason: {"gaps": loss.gaps, "bytes": loss.bytes} for reason, loss in self.losses.items()
+                reason: {"code": reason_of(reason).code, "gaps": loss.gaps, "bytes": loss.bytes}
+                for reason, loss in self.losses.items()
             },
         }

@@ -32,6 +32,7 @@ from .counters import Counters
 from .credentials import Credential, Credentials
 from .endpoint import Endpoint, EndpointSettings, Sender
 from .lane import Lane, LaneSettings
+from .losses import LossReason
 from .observations import Observations
 from .open_files import OpenFiles
 from .opening import Opener
@@ -266,7 +267,7 @@ class Pipeline:
             return
         left = stream.bytes_behind
         if not stream.ended and left:
-            self.counters.add_loss("deleted from the spool before it was shipped", left)
+            self.counters.add_loss(LossReason.DELETED.text, left)
             self._log.warning(
                 "stream deleted before it was shipped",
                 path=entry.place.path,

@@ -15,6 +15,7 @@ from .batch import Part, halve, line_at
 from .batcher import BatchLimit
 from .counters import Counters
 from .ingest_client import IngestClient, Unavailable
+from .losses import LossReason
 from .pieces import Data, Missing
 from .roster import Roster
 from .streams import Stream, StreamKey
@@ -84,7 +85,7 @@ class Uploader:
             "record refused by the server is set aside as a gap",
             stream=stream.id.hex(), run=stream.header.run, offset=offset, bytes=size, reason=reason,
         )  # fmt: skip
-        stream.refused[offset] = (size, f"refused by the server: {reason}"[:500])
+        stream.refused[offset] = (size, LossReason.REFUSED.because(reason))
         self._roster.ready(stream)
 
     def _still_wanted(self, parts: Sequence[Part]) -> list[Part]:
