@@ -159,12 +159,12 @@ async def test_header_overwritten_while_the_file_was_closed_stops_no_other(
 
 def test_credentials_of_two_servers_are_told_apart(tmp_path: Path) -> None:
     from tracker_agent.credentials import read_user_key
-    from tracker_agent.opening import Opener
+    from tracker_agent.disk import Disk
 
     user = tmp_path / str(UID)
     user.mkdir()
     (user / "credentials").write_text(json.dumps({"http://a/": " tk_a \n", "http://b": "tk_b"}))
-    assert read_user_key(Opener(), str(tmp_path), str(UID), UID, "http://a") == "tk_a"
+    assert read_user_key(Disk(), str(tmp_path), str(UID), UID, "http://a") == "tk_a"
 
 
 async def test_run_whose_files_are_deleted_while_it_runs_does_not_run_for_ever(

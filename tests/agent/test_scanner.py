@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.agent.conftest import Spool
+from tracker_agent.disk import Disk
 from tracker_agent.open_files import OpenFiles
-from tracker_agent.opening import Opener
 from tracker_agent.scanner import RELIST_S, SETTLED_NS, Scanner
 
 Add = Callable[[Spool], bytes]
@@ -44,8 +44,8 @@ class Scans:
     def __init__(self, spool: Spool, directory: Path, age_ns: int) -> None:
         self._spool = spool
         self._directory = directory
-        files = OpenFiles(Opener(), 8)
-        self._scanner = Scanner(str(spool.root), Opener(), files, 0.5, lambda: stamp_ns + age_ns)
+        files = OpenFiles(Disk(), 8)
+        self._scanner = Scanner(str(spool.root), Disk(), files, 0.5, lambda: stamp_ns + age_ns)
         status = directory.stat()
         stamp_ns = status.st_mtime_ns
         self._stamp = (status.st_atime_ns, stamp_ns)

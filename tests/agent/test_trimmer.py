@@ -13,9 +13,9 @@ import pytest
 
 from tests.agent.conftest import UID, Spool, make_header
 from tracker.protocol.layout import live_name
-from tracker_agent.losses import LossReason
+from tracker_agent.disk import Disk
 from tracker_agent.open_files import OpenFiles
-from tracker_agent.opening import Opener, Place
+from tracker_agent.opening import Place
 from tracker_agent.scanner import Entry
 from tracker_agent.streams import Stream
 from tracker_agent.tailer import Tail
@@ -30,7 +30,7 @@ Own = Callable[..., Stream]
 @pytest.fixture
 def own(spool: Spool) -> Own:
     """own(name, age_s): an own stream of several segments, all of that age, of which the server has all."""
-    files = OpenFiles(Opener(), 8)
+    files = OpenFiles(Disk(), 8)
 
     def make(name: str = "own", age_s: float = 2 * KEEP_S, ended: bool = False) -> Stream:
         header = make_header(name)
@@ -124,4 +124,4 @@ def test_limit_takes_everything_but_the_file_that_is_written(spool: Spool, own: 
     assert left(spool, dead) == []
     assert left(spool, alive) == [alive_newest]
     # What stood before the last segment of a stream shows as a gap on the server; the last is counted here.
-    assert dropped == [(LossReason.STATE_LIMIT.text, dead_size)]
+    assert dropped == [("own data dropped: the limit of the state directory is reached", dead_size)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 
 from tracker.protocol.layout import CREDENTIALS_FILE
 
-from .opening import Opener, Refused
+from .disk import Disk
+from .opening import Refused
 from .own_stream import DEFAULT
 
 _BYTES_MAX = 64 * 1024
@@ -52,20 +52,15 @@ class Credentials:
         return True
 
 
-def read_user_key(opener: Opener, root: str, user: str, uid: int, server_url: str) -> str | None:
+def read_user_key(disk: Disk, root: str, user: str, uid: int, server_url: str) -> str | None:
     """Return the key for a server that a user keeps in <root>/<user>/credentials, or None.
 
     Raise Refused, OSError.
     """
     try:
-        with opener.user_directory(root, user, uid) as directory:
-            fd = opener.open_regular(directory, CREDENTIALS_FILE, uid)
+        content = disk.read_user_file(root, user, uid, CREDENTIALS_FILE, _BYTES_MAX)
     except FileNotFoundError:
         return None
-    try:
-        content = os.read(fd, _BYTES_MAX)
-    finally:
-        os.close(fd)
     try:
         keys = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -11,28 +11,6 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from tracker.protocol.layout import live_name
-from tracker.protocol.lock import lock_holder
-
-from .opening import Opener, Place, Refused
-
-
-def read_lock_holder(opener: Opener, place: Place, stream: bytes) -> int | None:
-    """Return the pid of a stream's writer, 0 for one in a pid namespace we cannot see, None when there is
-    none.
-
-    Never call it for a stream that this process writes: closing the file would drop its own lock. Raise
-    OSError when the lock cannot be asked, which says nothing about the writer.
-    """
-    try:
-        fd = opener.open_file(place, live_name(stream))
-    except (FileNotFoundError, Refused):
-        return None
-    try:
-        return lock_holder(fd)
-    finally:
-        os.close(fd)
-
 
 class Deaths:
     """Calls back in the event loop when a process dies. One pidfd per process, at most pidfds_max."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 
-from .opening import Opener, Place
+from .disk import Disk
+from .opening import Place
 
 
 class OpenFiles:
     """Descriptors of segments, the least recently used closed first. Not thread-safe."""
 
-    def __init__(self, opener: Opener, files_max: int) -> None:
-        self._opener = opener
+    def __init__(self, disk: Disk, files_max: int) -> None:
+        self.disk = disk
         self._files_max = files_max
         self._fds: OrderedDict[tuple[Place, str], int] = OrderedDict()
 
@@ -23,9 +23,9 @@ class OpenFiles:
         if fd is not None:
             self._fds.move_to_end(key)
             return fd, False
-        fd = self._opener.open_file(place, name)
+        fd = self.disk.open_file(place, name)
         while len(self._fds) >= self._files_max:
-            os.close(self._fds.popitem(last=False)[1])
+            self.disk.close(self._fds.popitem(last=False)[1])
         self._fds[key] = fd
         return fd, True
 
@@ -33,12 +33,12 @@ class OpenFiles:
         """Close one file, if it is open."""
         fd = self._fds.pop((place, name), None)
         if fd is not None:
-            os.close(fd)
+            self.disk.close(fd)
 
     def close_all(self) -> None:
         """Close everything."""
         while self._fds:
-            os.close(self._fds.popitem()[1])
+            self.disk.close(self._fds.popitem()[1])
 
     def __len__(self) -> int:
         return len(self._fds)

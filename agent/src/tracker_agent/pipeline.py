@@ -14,7 +14,6 @@ anything.
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -32,10 +31,9 @@ from .counters import Counters
 from .credentials import Credential, Credentials
 from .endpoint import Endpoint, EndpointSettings, Sender
 from .lane import Lane, LaneSettings
-from .losses import LossReason
+from .machine import Machine
 from .observations import Observations
 from .open_files import OpenFiles
-from .opening import Opener
 from .own_stream import Identity, OwnStreams
 from .root import Root
 from .scanner import Entry, Findings, Scanner
@@ -86,7 +84,9 @@ class Pipeline:
         clock: Clock,
         log: FilteringBoundLogger,
         sender: Sender | None = None,
+        machine: Machine | None = None,
     ) -> None:
+        self._machine = machine = machine or Machine()
         self.counters = Counters()
         self._settings = settings
         self._identity = identity
@@ -102,6 +102,8 @@ class Pipeline:
             Allowance(clock),
             clock,
             log,
+            machine.uniform,
+            machine.in_thread,
         )
         self._credentials = Credentials(settings.key)
         self._checkpoint = Checkpoint(settings.state_dir, settings.server_url)
@@ -116,7 +118,12 @@ class Pipeline:
             self._own_grew,
         )
         self._writers = Writers(
-            _pidfds_max(settings), clock, self._look_soon, self._observations.live, self._ready
+            _pidfds_max(settings),
+            clock,
+            self._look_soon,
+            self._observations.live,
+            self._ready,
+            machine.deaths,
         )
         self._lanes: dict[str | None, Lane] = {}
         self._streams: dict[StreamKey, Stream] = {}
@@ -134,11 +141,10 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         self._observations.read()
         if self._settings.watch is not False:
-            self._watcher = Watcher(lambda path: _call_in(loop, self._hint, path))
-        opener = Opener()
-        self._roots = [self._root(path, opener, own=False) for path in self._settings.spools]
-        self._roots.append(self._root(self._own.directory, opener, own=True))
-        self._lane(self._credentials.of(os.getuid()))
+            self._watcher = self._machine.watcher(lambda path: _call_in(loop, self._hint, path))
+        self._roots = [self._root(path, own=False) for path in self._settings.spools]
+        self._roots.append(self._root(self._own.directory, own=True))
+        self._lane(self._credentials.of(self._machine.uid))
         for root in self._roots:
             self._start(f"scan {root.path}", partial(root.scan_forever, self._streams, self._apply))
         self._start("housekeeping", self._keep_house)
@@ -164,7 +170,7 @@ class Pipeline:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._writers.close()
         if self._watcher is not None:
-            await asyncio.to_thread(self._watcher.close)
+            await self._machine.in_thread(self._watcher.close)
         self._observations.save(self._epoch())
         for root in self._roots:
             await root.close()
@@ -187,21 +193,22 @@ class Pipeline:
                 self._log.error("task failed, starting it again", task=name, exc_info=error)
             await asyncio.sleep(1.0)
 
-    def _root(self, path: str, opener: Opener, own: bool) -> Root:
-        files = OpenFiles(opener, self._settings.open_files_max)
+    def _root(self, path: str, own: bool) -> Root:
+        files = OpenFiles(self._machine.disk, self._settings.open_files_max)
         scanner = Scanner(
             path,
-            opener,
+            self._machine.disk,
             files,
             self._settings.scan_interval_s,
             self._clock.wall_ns,
             self._settings.server_url,
-            own_uid=os.getuid() if own else None,
+            own_uid=self._machine.uid if own else None,
             own_live=lambda: self._own.live if own else frozenset(),
         )
         watched = self._settings.watch is True or sends_events(path)
         watcher = self._watcher if watched else None
-        return Root(scanner, files, own, watcher, self._settings.scan_interval_s, self._clock)
+        thread = self._machine.thread(path)
+        return Root(scanner, files, own, watcher, self._settings.scan_interval_s, self._clock, thread)
 
     # What scans find.
 
@@ -267,7 +274,7 @@ class Pipeline:
             return
         left = stream.bytes_behind
         if not stream.ended and left:
-            self.counters.add_loss(LossReason.DELETED.text, left)
+            self.counters.add_loss("deleted from the spool before it was shipped", left)
             self._log.warning(
                 "stream deleted before it was shipped",
                 path=entry.place.path,
@@ -365,7 +372,7 @@ class Pipeline:
         self._observations.gone(stream)
 
     def _own_grew(self, stream: bytes) -> None:
-        known = self._streams.get((os.getuid(), stream))
+        known = self._streams.get((self._machine.uid, stream))
         if known is not None:
             self._ready(known)
         else:

@@ -24,12 +24,13 @@ class Root:
         watcher: Watcher | None,
         interval_s: float,
         clock: Clock,
+        thread: SpoolThread,
     ) -> None:
         self.path = scanner.root
         self.own = own
         self.scanner = scanner
         self.files = files
-        self.thread = SpoolThread(self.path)
+        self.thread = thread
         self.turned_at = clock.monotonic()
         self._watcher = watcher
         self._interval_s = interval_s

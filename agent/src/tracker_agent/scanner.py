@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import os
-import pwd
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
@@ -16,9 +15,9 @@ from tracker.protocol.header import Header
 from tracker.protocol.layout import CREDENTIALS_FILE, live_name, parse_segment_name, parse_user_directory
 
 from .credentials import read_user_key
-from .liveness import read_lock_holder
+from .disk import Disk
 from .open_files import OpenFiles
-from .opening import Opener, Place, Refused
+from .opening import Place, Refused
 from .pieces import Diverged
 from .tailer import Tail
 
@@ -99,7 +98,7 @@ class Scanner:
     def __init__(
         self,
         root: str,
-        opener: Opener,
+        disk: Disk,
         files: OpenFiles,
         interval_s: float,
         wall_ns: Callable[[], int],
@@ -113,7 +112,7 @@ class Scanner:
             str, str
         ] = {}  #: path → why it is left alone; replaced whole, read by other threads
         self.directories = 0
-        self._opener = opener
+        self._disk = disk
         self._files = files
         self._interval_s = interval_s
         self._wall_ns = wall_ns
@@ -130,7 +129,7 @@ class Scanner:
         self._sequence = 0
         self._foreign_changed = False
         if own_uid is not None:
-            self._users[""] = _User("", own_uid, _user_name(own_uid))
+            self._users[""] = _User("", own_uid, disk.user_name(own_uid))
 
     def scan(self, now: float, hints: Iterable[str] = ()) -> Findings:
         """Look at whatever is due. Raises nothing: problems are findings of their own."""
@@ -161,11 +160,11 @@ class Scanner:
 
     def _scan_root(self, now: float, findings: Findings) -> None:
         try:
-            status = os.stat(self.root)
+            status = self._disk.status(self.root, follow=True)
             stamp = (status.st_mtime_ns, status.st_ino)
             if stamp == self._root_stamp and self._root_settled and now < self._root_relist_at:
                 return
-            names = set(os.listdir(self.root))
+            names = set(self._disk.names(self.root))
         except FileNotFoundError:
             self.problem, names, stamp, status = None, set(), (0, 0), None
         except OSError as error:
@@ -176,17 +175,17 @@ class Scanner:
         self._root_stamp = stamp
         self._root_settled = status is not None and self._wall_ns() - status.st_mtime_ns > SETTLED_NS
         self._root_relist_at = now + RELIST_S
-        for gone in set(self._users) - names:
+        for gone in sorted(set(self._users) - names):
             for directory in self._users.pop(gone).directories.values():
                 self._remove(directory, findings)
-        for name in names - set(self._users):
+        for name in sorted(names - set(self._users)):
             uid = parse_user_directory(name)
             if uid is None:
                 continue
             path = os.path.join(self.root, name)
             try:
-                with self._opener.user_directory(self.root, name, uid):
-                    self._users[name] = _User(name, uid, _user_name(uid))
+                self._disk.check_user_directory(self.root, name, uid)
+                self._users[name] = _User(name, uid, self._disk.user_name(uid))
                 findings.fresh.append(path)
                 reason = None
             except Refused as error:
@@ -198,17 +197,13 @@ class Scanner:
 
     def _scan_user(self, user: _User, path: str, now: float, findings: Findings) -> None:
         try:
-            status = os.stat(path, follow_symlinks=False)
+            status = self._disk.status(path)
             if user.name:
                 self._scan_credentials(user, path, findings)
             stamp = (status.st_mtime_ns, status.st_ino)
             if stamp == user.stamp and user.settled and now < user.relist_at:
                 return
-            with (
-                self._opener.user_directory(self.root, user.name, user.uid) as fd,
-                os.scandir(fd) as listing,
-            ):
-                names = {item.name for item in listing if item.is_dir(follow_symlinks=False)}
+            names = set(self._disk.directories(self.root, user.name, user.uid))
         except FileNotFoundError:
             names, stamp, status = set(), (0, 0), None
         except (OSError, Refused) as error:
@@ -218,9 +213,9 @@ class Scanner:
         user.stamp = stamp
         user.settled = status is not None and self._wall_ns() - status.st_mtime_ns > SETTLED_NS
         user.relist_at = now + RELIST_S
-        for gone in set(user.directories) - names:
+        for gone in sorted(set(user.directories) - names):
             self._remove(user.directories.pop(gone), findings)
-        for name in names - set(user.directories):
+        for name in sorted(names - set(user.directories)):
             place = Place(self.root, user.name, name, user.uid)
             directory = user.directories[name] = _Directory(place, user.user, active_at=now)
             self._by_path[place.path] = directory
@@ -230,7 +225,7 @@ class Scanner:
     def _scan_credentials(self, user: _User, path: str, findings: Findings) -> None:
         file = os.path.join(path, CREDENTIALS_FILE)
         try:
-            status = os.stat(file, follow_symlinks=False)
+            status = self._disk.status(file)
             stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
         except OSError:
             stamp = None
@@ -238,7 +233,7 @@ class Scanner:
             return
         reason = None
         try:
-            key = read_user_key(self._opener, self.root, user.name, user.uid, self._server_url)
+            key = read_user_key(self._disk, self.root, user.name, user.uid, self._server_url)
         except Refused as error:
             key, reason = None, str(error)
         except OSError as error:
@@ -276,7 +271,7 @@ class Scanner:
     def _scan_directory(self, directory: _Directory, now: float, findings: Findings) -> None:
         place = directory.place
         try:
-            status = os.stat(place.path, follow_symlinks=False)
+            status = self._disk.status(place.path)
             stamp = (status.st_mtime_ns, status.st_ino)
             if stamp != directory.stamp or not directory.settled or now >= directory.relist_at:
                 self._list(directory, now, findings)
@@ -292,7 +287,7 @@ class Scanner:
                 self._scan_entry(directory, entry, now, findings)
 
     def _list(self, directory: _Directory, now: float, findings: Findings) -> None:
-        status, names = self._opener.list_directory(directory.place)
+        status, names = self._disk.list_directory(directory.place)
         if directory.relist_at == 0.0 and self._wall_ns() - status.st_mtime_ns < FRESH_NS:
             findings.fresh.append(directory.place.path)
         directory.stamp = (status.st_mtime_ns, status.st_ino)
@@ -308,7 +303,7 @@ class Scanner:
                 odd.add(os.path.join(directory.place.path, name))
         for path in odd:
             self._note(directory.foreign, path, "not named like a segment")
-        for stream in set(directory.entries) - set(segments):
+        for stream in sorted(set(directory.entries) - set(segments)):
             findings.gone.append(directory.entries.pop(stream))
         for stream, numbers in segments.items():
             entry = directory.entries.get(stream)
@@ -330,7 +325,7 @@ class Scanner:
             return
         path = os.path.join(entry.place.path, entry.tail.segments.name(newest))
         try:
-            status = os.stat(path, follow_symlinks=False)
+            status = self._disk.status(path)
         except OSError:
             return
         # The writer is asked about before the file is read: see next_piece.
@@ -375,7 +370,7 @@ class Scanner:
             entry.holder = os.getpid()
             return
         try:
-            entry.holder = read_lock_holder(self._opener, entry.place, entry.stream)
+            entry.holder = self._disk.lock_holder(entry.place, entry.stream)
         except OSError:
             pass  # no answer is no evidence
 
@@ -417,23 +412,9 @@ def remove_stream(entry: Entry, numbers: Iterable[int] | None = None) -> None:
     chosen = segments.numbers if numbers is None else tuple(numbers)
     segments.close(chosen)
     for number in chosen:
-        _unlink(os.path.join(entry.place.path, segments.name(number)))
+        segments.disk.unlink(os.path.join(entry.place.path, segments.name(number)))
     if numbers is None:
-        _unlink(os.path.join(entry.place.path, live_name(entry.stream)))
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+        segments.disk.unlink(os.path.join(entry.place.path, live_name(entry.stream)))
 
 
 __all__ = ["Entry", "Findings", "Scanner", "remove_stream"]

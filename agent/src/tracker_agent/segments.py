@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +11,7 @@ from tracker.protocol.errors import HeaderError, IncompleteError
 from tracker.protocol.header import HEADER_BYTES_MAX, Header, read_header
 from tracker.protocol.layout import segment_name
 
+from .disk import Disk
 from .open_files import OpenFiles
 from .opening import Place, Refused
 from .pieces import Diverged
@@ -41,6 +41,7 @@ class Segments:
     def __init__(self, place: Place, stream: bytes, files: OpenFiles, own: bool) -> None:
         self.place = place
         self.stream = stream
+        self.disk = files.disk
         self._files = files
         self._own = own
         self._numbers: list[int] = []
@@ -91,7 +92,7 @@ class Segments:
 
     def bytes_in(self, number: int) -> int:
         """Return the size of a segment's file."""
-        return os.fstat(self.fd(number)).st_size
+        return self.disk.size(self.fd(number))
 
     def exists(self, number: int) -> bool:
         """Return whether there is such a file, listed or not."""
@@ -106,7 +107,7 @@ class Segments:
         known = self._known.get(number)
         if known is None:
             try:
-                header, start = _read_header_of(self.fd(number), self.stream, number)
+                header, start = _read_header_of(self.disk, self.fd(number), self.stream, number)
             except (HeaderError, FileNotFoundError):
                 return None
             if header.run is None and not self._own:
@@ -148,24 +149,24 @@ class Segments:
         known = self._known.get(number)
         if known is not None:
             try:
-                same = _read_header_of(fd, self.stream, number) == (known.header, known.start)
+                same = _read_header_of(self.disk, fd, self.stream, number) == (known.header, known.start)
             except HeaderError:
                 same = False
             if not same:
                 raise Diverged(f"segment {number:06d} was replaced by another file")
         if self._witness is not None and self._witness[0] == number:
             _, offset, data = self._witness
-            if os.pread(fd, len(data), offset) != data:
+            if self.disk.pread(fd, len(data), offset) != data:
                 raise Diverged(f"segment {number:06d} was replaced or changed: the record at byte {offset}")
 
 
-def _read_header_of(fd: int, stream: bytes, number: int) -> tuple[Header, int]:
+def _read_header_of(disk: Disk, fd: int, stream: bytes, number: int) -> tuple[Header, int]:
     # Nearly all HEADERs are far shorter than the longest one allowed.
-    data = os.pread(fd, 1024, 0)
+    data = disk.pread(fd, 1024, 0)
     try:
         header, start = read_header(data)
     except IncompleteError:
-        header, start = read_header(os.pread(fd, HEADER_BYTES_MAX, 0))
+        header, start = read_header(disk.pread(fd, HEADER_BYTES_MAX, 0))
     if (header.stream, header.segment) != (stream, number):
         raise HeaderError("the HEADER is that of another segment")
     return header, start

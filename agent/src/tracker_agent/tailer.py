@@ -7,7 +7,6 @@ from where, and the server's word is what moves that. Bodies are never decoded.
 from __future__ import annotations
 
 import enum
-import os
 
 from tracker.protocol.codec import parse_start, read_line
 from tracker.protocol.errors import HeaderError, IncompleteError
@@ -15,7 +14,7 @@ from tracker.protocol.header import HEADER_BYTES_MAX, Header, read_header
 from tracker.protocol.kinds import EXIT, HEADER, LINE_BYTES_MAX
 from tracker.protocol.reader import DAMAGED, MISSING, TORN_TAIL, Gap, Lines, Wait, next_piece
 
-from .losses import LossReason
+from .disk import Disk
 from .open_files import OpenFiles
 from .opening import Place
 from .pieces import Data, Diverged, Missing, Reading, State
@@ -24,12 +23,12 @@ from .segments import Segment, Segments
 CHUNK_BYTES = 256 * 1024
 
 _REASONS = {
-    DAMAGED: LossReason.DAMAGED.text,
-    TORN_TAIL: LossReason.TORN_TAIL.text,
-    MISSING: LossReason.MISSING.text,
+    DAMAGED: "damaged: the bytes are no records",
+    TORN_TAIL: "torn tail: the writer died within a record",
+    MISSING: "missing: no file holds these bytes",
 }
-_NO_HEADER = LossReason.DAMAGED.because("the segment has no valid HEADER")
-_TORN_HEADER = LossReason.TORN_TAIL.because("the writer died within a HEADER")
+_NO_HEADER = "damaged: the segment has no valid HEADER"
+_TORN_HEADER = "torn tail: the writer died within a HEADER"
 
 
 #: How many missing segments are looked for one by one before a gap is declared.
@@ -47,6 +46,7 @@ class Tail:
 
     def __init__(self, place: Place, stream: bytes, files: OpenFiles, own: bool = False) -> None:
         self.segments = Segments(place, stream, files, own)
+        self._disk = files.disk
         self._end = 0
 
     @property
@@ -100,7 +100,7 @@ class Tail:
         segment = self.segments.at(last)
         line = b""
         if segment is not None and position - last <= LINE_BYTES_MAX:
-            line = os.pread(self.segments.fd(segment.number), position - last, last - segment.base)
+            line = self._disk.pread(self.segments.fd(segment.number), position - last, last - segment.base)
         if segment is None or not line:
             following = self.segments.after(segment)
             if following is not None and following.base >= position:
@@ -119,7 +119,7 @@ class Tail:
         segment = None if last is None else self.segments.at(last)
         if segment is None or last is None or last == segment.base or position - last > LINE_BYTES_MAX:
             return False
-        line = os.pread(self.segments.fd(segment.number), position - last, last - segment.base)
+        line = self._disk.pread(self.segments.fd(segment.number), position - last, last - segment.base)
         parsed, _, _ = read_line(line, 0, segment.seeds)
         return parsed is not None and parsed[0] == EXIT
 
@@ -130,7 +130,7 @@ class Tail:
         growing = live and self.segments.after(segment) is None
         fd = self.segments.fd(segment.number)
         offset = reading.position - segment.base
-        size = os.fstat(fd).st_size
+        size = self._disk.size(fd)
         self._end = max(self._end, segment.base + size)
         if size < offset:
             return self._behind_end(segment, reading, size, live)
@@ -138,11 +138,11 @@ class Tail:
         if offset < segment.start:
             if offset:
                 raise Diverged(f"position {reading.position} lies within a HEADER")
-            head = os.pread(fd, segment.start, 0)
+            head = self._disk.pread(fd, segment.start, 0)
             offset = segment.start
         wants = max(min(limit, CHUNK_BYTES), 4096)
         while True:
-            data = os.pread(fd, wants, offset)
+            data = self._disk.pread(fd, wants, offset)
             more = len(data) == wants and size > offset + wants
             piece = next_piece(data, segment.seeds, more, growing, growing and waited, keep=False)
             if not isinstance(piece, Wait) or not more or piece.wants <= len(data):
@@ -216,9 +216,9 @@ class Tail:
         for number in self.segments.numbers:
             if current is None or number > current.number:
                 fd = self.segments.fd(number)
-                size = os.fstat(fd).st_size
+                size = self._disk.size(fd)
                 if size and current is not None:
-                    reason = _TORN_HEADER if _is_torn_header(fd) else _NO_HEADER
+                    reason = _TORN_HEADER if _is_torn_header(self._disk, fd) else _NO_HEADER
                     reading.pieces.append(Missing(reading.position, size, reason))
                     reading.position += size
                     reading.exited = False
@@ -235,9 +235,9 @@ def _header_crc(line: bytes) -> tuple[int | None, int]:
     return int.from_bytes(line[3:7], "big") if line[1] == HEADER else None, end
 
 
-def _is_torn_header(fd: int) -> bool:
+def _is_torn_header(disk: Disk, fd: int) -> bool:
     try:
-        read_header(os.pread(fd, HEADER_BYTES_MAX, 0))
+        read_header(disk.pread(fd, HEADER_BYTES_MAX, 0))
     except IncompleteError:
         return True
     except HeaderError:

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable
 from tracker.protocol.layout import segment_name
 
 from .clock import Clock
-from .losses import LossReason
 from .scanner import remove_stream
 from .streams import Stream
 
@@ -51,14 +50,16 @@ class Trimmer:
             total -= size
             remove_stream(stream.entry, [number])
             if newest and not stream.ended:
-                dropped.append((LossReason.STATE_LIMIT.text, size))
+                dropped.append(("own data dropped: the limit of the state directory is reached", size))
         return dropped
 
     def _files(self, stream: Stream) -> list[tuple[float, int, int]]:
         files = []
         for number in stream.entry.tail.segments.numbers:
             try:
-                status = os.stat(os.path.join(stream.entry.place.path, segment_name(stream.id, number)))
+                status = stream.entry.tail.segments.disk.status(
+                    os.path.join(stream.entry.place.path, segment_name(stream.id, number))
+                )
             except OSError:
                 continue
             files.append((status.st_mtime, status.st_size, number))

@@ -22,13 +22,14 @@ class Writers:
         look: Callable[[Iterable[Stream]], None],
         lives: Callable[[Stream], None],
         gone: Callable[[Stream], None],
+        deaths: Callable[[int, Callable[[int], None]], Deaths] = Deaths,
     ) -> None:
         self._clock = clock
         self._look = look
         self._lives = lives
         self._gone = gone
-        self._deaths = Deaths(pidfds_max, self._died)
-        self._by_pid: dict[int, set[Stream]] = {}
+        self._deaths = deaths(pidfds_max, self._died)
+        self._by_pid: dict[int, dict[Stream, None]] = {}
 
     @property
     def watched(self) -> int:
@@ -53,7 +54,7 @@ class Writers:
             self.forget(stream)
             stream.pid = holder
             if self._deaths.watch(holder):
-                self._by_pid.setdefault(holder, set()).add(stream)
+                self._by_pid.setdefault(holder, {})[stream] = None
                 stream.entry.ask_lock = False
                 # Its pid may have been another process's by the time it was watched.
                 self._look([stream])
@@ -69,7 +70,7 @@ class Writers:
         """Forget a stream's writer."""
         streams = self._by_pid.get(stream.pid)
         if streams is not None:
-            streams.discard(stream)
+            streams.pop(stream, None)
             if not streams:
                 del self._by_pid[stream.pid]
                 self._deaths.forget(stream.pid)
