@@ -373,3 +373,26 @@ console = Table(
     Column("blob", LargeBinary, nullable=False),
     UniqueConstraint("run_id", "first"),
 )
+
+# --- files -------------------------------------------------------------------------------------------
+
+#: The newest version of each file of a run, by who sent it. The bytes: blobs.py, by digest and project.
+#: revision counts the versions; a version is set only by someone who names the one before (protocol.md).
+run_files = Table(
+    "run_files",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("run_id", Id, ForeignKey("runs.id"), nullable=False),
+    Column("machine", String(128), nullable=False),
+    Column("uid", BigInteger, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime", BigInteger, nullable=False),
+    Column("policy", String(16), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    UniqueConstraint("run_id", "machine", "uid", "path"),
+    Index(None, "run_id", "path"),
+)
