@@ -82,8 +82,7 @@ def test_every_metric_is_documented_as_the_code_declares_it() -> None:
 
 
 def test_every_reason_for_a_loss_is_documented_as_the_code_declares_it() -> None:
-    section = DOCUMENT.partition("## What can be lost")[2].partition("
-## ")[0]
+    section = DOCUMENT.partition("## What can be lost")[2].partition("\n## ")[0]
     documented = re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)
 
     assert documented == [(reason.code, reason.sentence) for reason in LossReason]
