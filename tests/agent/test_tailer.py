@@ -105,7 +105,7 @@ def test_half_a_line_is_waited_for_while_the_writer_lives_and_a_gap_once_it_is_d
     assert (whole.state, whole.stuck, whole.position) == (State.WAITING, False, end)
     for reading in (alive, still_alive):
         assert (reading.state, reading.stuck, reading.pieces) == (State.WAITING, True, [])
-    assert dead.pieces == [Missing(end, 30, "torn tail: the writer died within a record")]
+    assert dead.pieces == [Missing(end, 30, "torn_tail: the writer died within a record")]
     assert dead.state is State.END
 
 
@@ -136,7 +136,7 @@ def test_newest_segment_without_header_is_waited_for_and_then_a_gap(spool: Spool
     after_the_gap = tail.read(dead.position, ALL, live=False)
 
     assert (alive.state, alive.pieces) == (State.WAITING, [])
-    assert dead.pieces == [Missing(end, 25, "torn tail: the writer died within a HEADER")]
+    assert dead.pieces == [Missing(end, 25, "torn_tail: the writer died within a HEADER")]
     assert (after_the_gap.state, after_the_gap.pieces) == (State.END, [])
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.agent.conftest import UID, Spool, make_header
 from tracker.protocol.layout import live_name
 from tracker_agent.disk import Disk
+from tracker_agent.losses import LossReason
 from tracker_agent.open_files import OpenFiles
 from tracker_agent.opening import Place
 from tracker_agent.scanner import Entry
@@ -124,4 +125,4 @@ def test_limit_takes_everything_but_the_file_that_is_written(spool: Spool, own: 
     assert left(spool, dead) == []
     assert left(spool, alive) == [alive_newest]
     # What stood before the last segment of a stream shows as a gap on the server; the last is counted here.
-    assert dropped == [("own data dropped: the limit of the state directory is reached", dead_size)]
+    assert dropped == [(LossReason.STATE_LIMIT.text, dead_size)]

@@ -15,6 +15,7 @@ from tracker.protocol.kinds import EXIT, HEADER, LINE_BYTES_MAX
 from tracker.protocol.reader import DAMAGED, MISSING, TORN_TAIL, Gap, Lines, Wait, next_piece
 
 from .disk import Disk
+from .losses import LossReason
 from .open_files import OpenFiles
 from .opening import Place
 from .pieces import Data, Diverged, Missing, Reading, State
@@ -23,12 +24,12 @@ from .segments import Segment, Segments
 CHUNK_BYTES = 256 * 1024
 
 _REASONS = {
-    DAMAGED: "damaged: the bytes are no records",
-    TORN_TAIL: "torn tail: the writer died within a record",
-    MISSING: "missing: no file holds these bytes",
+    DAMAGED: LossReason.DAMAGED.text,
+    TORN_TAIL: LossReason.TORN_TAIL.text,
+    MISSING: LossReason.MISSING.text,
 }
-_NO_HEADER = "damaged: the segment has no valid HEADER"
-_TORN_HEADER = "torn tail: the writer died within a HEADER"
+_NO_HEADER = LossReason.DAMAGED.because("the segment has no valid HEADER")
+_TORN_HEADER = LossReason.TORN_TAIL.because("the writer died within a HEADER")
 
 
 #: How many missing segments are looked for one by one before a gap is declared.

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from tracker.protocol.layout import segment_name
 
 from .clock import Clock
+from .losses import LossReason
 from .scanner import remove_stream
 from .streams import Stream
 
@@ -50,7 +51,7 @@ class Trimmer:
             total -= size
             remove_stream(stream.entry, [number])
             if newest and not stream.ended:
-                dropped.append(("own data dropped: the limit of the state directory is reached", size))
+                dropped.append((LossReason.STATE_LIMIT.text, size))
         return dropped
 
     def _files(self, stream: Stream) -> list[tuple[float, int, int]]:
