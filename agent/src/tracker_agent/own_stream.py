@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tracker.protocol.header import Header
 from tracker.protocol.writer import StreamWriter
@@ -60,12 +62,20 @@ class OwnStreams:
     """
 
     def __init__(
-        self, state_dir: str, identity: Identity, clock: Clock, segment_bytes: int = SEGMENT_BYTES
+        self,
+        state_dir: str,
+        identity: Identity,
+        clock: Clock,
+        segment_bytes: int = SEGMENT_BYTES,
+        new_id: Callable[[], bytes] = partial(secrets.token_bytes, 16),
+        open_writer: Callable[[str, Header, int], StreamWriter] | None = None,
     ) -> None:
         self.directory = os.path.join(state_dir, "streams")
         self._identity = identity
         self._clock = clock
         self._segment_bytes = segment_bytes
+        self._new_id = new_id
+        self._open_writer = open_writer or _open_writer
         self._open: dict[str, OwnStream] = {}
         #: Ids of the streams that this process is writing. Replaced whole: other threads read it.
         self.live: frozenset[bytes] = frozenset()
@@ -75,11 +85,10 @@ class OwnStreams:
         own = self._open.get(credential)
         if own is None:
             directory = os.path.join(self.directory, credential)
-            os.makedirs(directory, mode=0o700, exist_ok=True)
             header = self._header()
             # Known as ours before its lock file is there: whoever asked for the lock would drop it.
             self.live |= {header.stream}
-            writer = StreamWriter(directory, header, self._segment_bytes)
+            writer = self._open_writer(directory, header, self._segment_bytes)
             own = self._open[credential] = OwnStream(writer)
         return own
 
@@ -92,7 +101,7 @@ class OwnStreams:
 
     def _header(self) -> Header:
         return Header(
-            stream=secrets.token_bytes(16),
+            stream=self._new_id(),
             run=None,
             segment=0,
             base=0,
@@ -104,3 +113,8 @@ class OwnStreams:
             writer=f"tracker-agent/{self._identity.version}",
             host=self._identity.host,
         )
+
+
+def _open_writer(directory: str, header: Header, segment_bytes: int) -> StreamWriter:
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    return StreamWriter(directory, header, segment_bytes)
