@@ -28,6 +28,7 @@ from .lanes import Lane
 from .live import LiveHub
 from .store.accounts import AccountStore
 from .store.epoch import begin_life
+from .store.errors import StoreUnavailable
 from .store.projects import ProjectStore
 from .store.store import Store, open_store
 from .web.accounts_api import AccountsApi
@@ -47,6 +48,8 @@ from .web.ui import Ui
 
 log = structlog.get_logger()
 
+#: How long a write waits for another process's lock. A queue of such waits must fit into an agent's patience.
+BUSY_TIMEOUT_S = 2.0
 FOLD_EVERY_S = 1.0
 NOTE_USED_EVERY_S = 30.0
 LOOKUPS_WAITING_MAX = 1000
@@ -65,7 +68,7 @@ class Server:
         limits = settings.limits
         self.settings = settings
         self._data = data
-        self.store: Store = open_store(data.database_url, data.blobs)
+        self.store: Store = open_store(data.database_url, data.blobs, busy_timeout_s=BUSY_TIMEOUT_S)
         life = begin_life(self.store, data.try_life())
         data.write_life(life.token)
         self.epoch = life.epoch
@@ -197,6 +200,8 @@ class Server:
             await asyncio.sleep(every_s)
             try:
                 await work()
+            except StoreUnavailable as error:
+                log.error("background work waits for the store", work=name, reason=str(error))
             except Exception:
                 log.exception("background work failed; it goes on", work=name)
 

@@ -1,13 +1,42 @@
-"""The server's own log: structured lines on stderr, readable on a terminal, JSON elsewhere."""
+"""The server's own log: structured lines on stderr, readable on a terminal, JSON elsewhere.
+
+A log that cannot be written (its disk is full, its pipe is closed) must not turn an answer into a failure:
+such lines are dropped and counted, and the first line that gets through again says how many.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
 from .config import LogSettings
+
+
+class UnfailingStream:
+    """Passes text on to a stream, and counts what the stream does not take."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.dropped = 0
+
+    def write(self, text: str) -> int:
+        """Write, or count."""
+        try:
+            if self.dropped:
+                self._stream.write(f"[{self.dropped} lines of the log could not be written]\n")
+                self._stream.flush()
+                self.dropped = 0
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # ValueError: closed
+            self.dropped += text.count("\n")
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: write() leaves nothing behind."""
 
 
 def configure_logs(settings: LogSettings) -> None:
@@ -16,9 +45,18 @@ def configure_logs(settings: LogSettings) -> None:
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     renderer: list[structlog.typing.Processor]
     if console:
-        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        renderer = [plain]
     else:
-        renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Never with the frames' variables: the keys that requests carry are among them.
+        frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        renderer = [
+            structlog.processors.ExceptionRenderer(frames),
+            structlog.processors.JSONRenderer(),
+        ]
+    stream = UnfailingStream(sys.stderr)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -26,6 +64,6 @@ def configure_logs(settings: LogSettings) -> None:
             *renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),  # type: ignore[arg-type]
     )
-    logging.basicConfig(stream=sys.stderr, level=max(level, logging.WARNING), format="%(name)s: %(message)s")
+    logging.basicConfig(stream=stream, level=max(level, logging.WARNING), format="%(name)s: %(message)s")

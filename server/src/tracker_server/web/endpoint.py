@@ -16,7 +16,7 @@ from aiohttp import web
 
 from tracker_server.auth import AccountError, ExistsError, MissingError
 from tracker_server.lanes import LaneFull
-from tracker_server.store.errors import NotFound, StoreFull, StoreUnavailable
+from tracker_server.store.errors import ChunkError, NotFound, StoreDamaged, StoreUnavailable
 
 from .authenticator import Authenticator
 from .errors import ApiError, busy, not_found
@@ -156,9 +156,16 @@ def to_api_error(error: Exception) -> ApiError | None:
         return busy()
     if isinstance(error, NotFound):
         return not_found("run, project or host")
-    if isinstance(error, StoreUnavailable | StoreFull):
+    if isinstance(error, StoreUnavailable):
         log.error("store unavailable", reason=str(error))
         return ApiError(503, "store_unavailable", "the store cannot be used now", "try again", 5.0)
+    # SQLite says "malformed" for a page that the disk would not read, too: that may pass, and whoever
+    # sends keeps what he has. Damage within one chunk is another thing: it stays.
+    if isinstance(error, StoreDamaged) and not isinstance(error, ChunkError):
+        log.error("store damaged", reason=str(error))
+        return ApiError(
+            503, "store_unavailable", "the store cannot be read now; the server's log says why", None, 30.0
+        )
     if isinstance(error, ExistsError):
         return ApiError(409, "exists", str(error))
     if isinstance(error, MissingError):
