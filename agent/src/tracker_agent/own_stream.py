@@ -67,14 +67,14 @@ class OwnStreams:
         identity: Identity,
         clock: Clock,
         segment_bytes: int = SEGMENT_BYTES,
-        new_id: Callable[[], bytes] = partial(secrets.token_bytes, 16),
+        new_id: Callable[[], bytes] | None = None,
         open_writer: Callable[[str, Header, int], StreamWriter] | None = None,
     ) -> None:
         self.directory = os.path.join(state_dir, "streams")
         self._identity = identity
         self._clock = clock
         self._segment_bytes = segment_bytes
-        self._new_id = new_id
+        self._new_id = new_id or partial(secrets.token_bytes, 16)
         self._open_writer = open_writer or _open_writer
         self._open: dict[str, OwnStream] = {}
         #: Ids of the streams that this process is writing. Replaced whole: other threads read it.
