@@ -1,7 +1,7 @@
 """The agent's log: for people on a terminal, JSON lines for journald and pipes. Always on stderr.
 
 Whoever reads the log must not be able to stop the agent: where stderr does not take a line, the line is
-dropped and counted.
+dropped and counted. The last lines are kept in memory, for the support bundle.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 import logging
 import os
 import select
+import time
+from collections import deque
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -17,12 +19,16 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from . import systemd
+from .log_flood import FloodGate
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _JOURNAL_PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 #: Bytes that a pipe takes whole when it says that it takes any (PIPE_BUF).
 _PIECE_BYTES = 4096
 _PATIENCE_MS = 100
+#: What is kept of the log in memory: so many lines of so many characters at most.
+RECENT_LINES_MAX = 1000
+RECENT_CHARACTERS_MAX = 2000
 
 
 class LogOutput:
@@ -31,9 +37,11 @@ class LogOutput:
     def __init__(self, fd: int = 2) -> None:
         self._fd = fd
         self.dropped = 0
+        self.recent: deque[str] = deque(maxlen=RECENT_LINES_MAX)
 
     def msg(self, line: str) -> None:
         """Write one line, or drop it."""
+        self.recent.append(line[:RECENT_CHARACTERS_MAX])
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
@@ -60,12 +68,14 @@ class Log:
         output: LogOutput | None = None,
     ) -> None:
         self.output = output or LogOutput()
+        self.flood = FloodGate(time.monotonic)
         self._least = LEVELS[level]
         journal = systemd.journal_reads(2, environment)
         console = log_format == "console" or (log_format == "auto" and os.isatty(2))
         processors: list[Any] = [
             self._drop_below_level,
             structlog.contextvars.merge_contextvars,
+            self._drop_floods,
             structlog.processors.add_log_level,
         ]
         if console:
@@ -102,6 +112,22 @@ class Log:
     ) -> MutableMapping[str, Any]:
         if LEVELS.get(method, 40) < self._least:
             raise structlog.DropEvent
+        return event
+
+    def _drop_floods(
+        self, _logger: object, method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        """Let complaints through the gate. What else is said follows on something somebody did."""
+        if LEVELS.get(method, 40) < LEVELS["warning"]:
+            return event
+        details = {name: value for name, value in event.items() if name != "event"}
+        # What a library says is different each time; which library it is, is not.
+        message = str(event.get("library") or event.get("event"))
+        left_out = self.flood.admit(message, {**details, "event": event.get("event")})
+        if left_out is None:
+            raise structlog.DropEvent
+        if left_out:
+            event["left_out"] = left_out
         return event
 
 
