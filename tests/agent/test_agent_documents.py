@@ -15,7 +15,8 @@ from tracker_agent.app import build_collectors
 from tracker_agent.commands import run
 from tracker_agent.config import load_config
 from tracker_agent.losses import LossReason
-from tracker_agent.settings import Config, SamplerSettings, settings
+from tracker_agent.setting_values import show_size
+from tracker_agent.settings import SECTIONS, Config, Given, SamplerSettings, check_value, settings
 from tracker_server.config import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -39,9 +40,7 @@ def uncommented(sample: Path) -> str:
 
 
 def test_every_setting_is_documented_with_its_flag_default_and_reload() -> None:
-    documented = {
-        row[0].strip("`"): row for section in ("agent.", "server.", "sampler.") for row in rows(section)
-    }
+    documented = {row[0].strip("`"): row for section in SECTIONS for row in rows(f"{section}.")}
     flags = {f"{section}.{name}": flag for flag, section, name, _ in run.FLAGS}
 
     assert list(documented) == [f"{section}.{each.name}" for section, each in settings()]
@@ -52,9 +51,13 @@ def test_every_setting_is_documented_with_its_flag_default_and_reload() -> None:
         assert meaning
         if each.default not in ("", ()):
             shown = default.strip("`").strip('"')
-            assert shown == (
-                f"{each.default:g}" if isinstance(each.default, float) else str(each.default).lower()
-            )
+            if isinstance(each.default, float):
+                expected = f"{each.default:g}"
+            elif isinstance(each.default, bool):
+                expected = str(each.default).lower()
+            else:
+                expected = show_size(each.default) if "bytes" in each.name else str(each.default)
+            assert shown == expected
         for choice in each.metadata["choices"]:
             assert f'"{choice}"' in default + meaning, f"{name}: {choice}"
 
@@ -103,7 +106,8 @@ def test_sample_config_of_the_agent_shows_every_setting_with_its_default() -> No
     ]
     for section, each in settings():
         if each.name not in ("url", "state_dir", "spools"):
-            assert document[section][each.name] == each.default, each.name
+            given = Given(document[section][each.name], "the sample")
+            assert check_value(section, each.name, given) == each.default, each.name
 
 
 def test_every_setting_of_the_agents_sample_is_explained() -> None:
@@ -115,12 +119,14 @@ def test_every_setting_of_the_agents_sample_is_explained() -> None:
         if match and match.group(1) in names:
             assert lines[number - 1].startswith("# "), line
             explained += 1
-    assert explained == len(names)
+    assert explained == len(list(settings()))
 
 
 def test_settings_named_in_the_default_order_are_those_of_the_code() -> None:
     assert {section for section, _ in settings()} == {
-        each.name for each in dataclasses.fields(Config) if each.name not in ("file", "warnings")
+        each.name
+        for each in dataclasses.fields(Config)
+        if each.name not in ("further_servers", "file", "warnings")
     }
 
 

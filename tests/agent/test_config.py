@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from tracker_agent.config import load_config
+from tracker_agent.server_settings import bypasses_proxy
 from tracker_agent.settings import Config, ConfigError, restart_needed, settings
 
+CA = "/etc/ssl/certs/ca-certificates.crt"
 MINIMAL = '[server]\nurl = "http://tracker.example:8600"\nkey = "tk_abc_def"\n'
 
 
@@ -71,6 +73,28 @@ def test_every_setting_can_be_given_by_variable(tmp_path: Path) -> None:
         "SERVER_KEY": "",
         "SERVER_KEY_FILE": str(tmp_path / "key"),
         "SERVER_PUBLIC_URL": "https://p",
+        "AGENT_ALLOW_STOP": "false",
+        "AGENT_RETRY_MAX_S": "60",
+        "AGENT_UID_MAP": "100000-165535=1000:0=1001",
+        "SERVER_CA_FILE": "",
+        "SERVER_CLIENT_CERT": "",
+        "SERVER_CLIENT_KEY": "",
+        "SERVER_PROXY": "http://proxy:3128/",
+        "SERVER_PROXY_USER": "someone",
+        "SERVER_PROXY_PASSWORD_FILE": str(tmp_path / "key"),
+        "SERVER_HEADERS": "X-Team: ml\nX-Door: a:b",
+        "LIMITS_MEMORY_BYTES": "64 MiB",
+        "LIMITS_OPEN_FILES": "20",
+        "LIMITS_BACKFILL_BYTES_PER_S": "1000000",
+        "LIMITS_STATE_BYTES": "1GiB",
+        "LIMITS_SPOOL_BYTES_PER_USER": "10 GiB",
+        "LIMITS_SPOOL_BYTES": "0",
+        "RETENTION_SHIPPED_S": "0",
+        "FILES_ENABLED": "0",
+        "FILES_BYTES_PER_S": "1 MiB",
+        "FILES_BYTES_MAX": "5",
+        "METRICS_LISTEN": "127.0.0.1:9464",
+        "CRASH_KERNEL_LOG": "off",
         "SAMPLER_ENABLED": "false",
         "SAMPLER_INTERVAL_S": "7",
         "SAMPLER_WINDOW_S": "70",
@@ -85,6 +109,15 @@ def test_every_setting_can_be_given_by_variable(tmp_path: Path) -> None:
     assert (config.agent.watch, config.agent.scan_interval_s, config.agent.log_format) == ("off", 1.5, "json")
     assert (config.server.key, config.server.public_url) == ("tk_1_2", "https://p")
     assert (config.sampler.enabled, config.sampler.interval_s, config.sampler.gpu) == (False, 7, "off")
+    assert (config.agent.allow_stop, config.agent.retry_max_s) == (False, 60)
+    assert config.uid_map == ((100000, 165535, 1000), (0, 0, 1001))
+    assert (config.server.proxy, config.server.proxy_password) == ("http://proxy:3128", "tk_1_2")
+    assert config.server.headers == ("X-Team: ml", "X-Door: a:b")
+    assert config.limits.memory_bytes == 64 * 2**20
+    assert (config.limits.open_files, config.limits.backfill_bytes_per_s) == (20, 1_000_000)
+    assert (config.limits.state_bytes, config.limits.spool_bytes_per_user) == (2**30, 10 * 2**30)
+    assert (config.retention.shipped_s, config.files.enabled, config.files.bytes_max) == (0, False, 5)
+    assert (config.metrics.listen, config.crash.kernel_log) == ("127.0.0.1:9464", "off")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +127,7 @@ def test_every_setting_can_be_given_by_variable(tmp_path: Path) -> None:
         ("[agent]\nspools = [\n", ["line 2", "the end"]),
         (MINIMAL + "[agnt]\n", ["line 4", "[agnt]", "did you mean agent?"]),
         (MINIMAL + "[agent]\n\nlog_lvl = 'info'\n", ["line 6", "agent.log_lvl", "did you mean log_level?"]),
-        ("url = 'http://x'\n", ["line 1", "unknown section", "known: agent, server, sampler"]),
+        ("url = 'http://x'\n", ["line 1", "unknown section", "known: agent, server, limits"]),
         ("server = 'http://x'\n", ["line 1", "write [server]"]),
         (MINIMAL + "[agent]\nlog_level = 'loud'\n", ["line 5", "debug, info, warning, error", "'loud'"]),
         (MINIMAL + "[agent]\nwatch = 3\n", ["line 5", "agent.watch", "auto, on, off"]),
@@ -119,6 +152,36 @@ def test_every_setting_can_be_given_by_variable(tmp_path: Path) -> None:
             ["line 3", "/no/such/file", "No such file"],
         ),
         ("[server]\nurl = 'http://h'\nkey = 'two words'\n", ["line 3", "spaces"]),
+        (MINIMAL + "[limits]\nmemory_bytes = '1 parsec'\n", ["line 5", "a whole number", "64 MiB"]),
+        (MINIMAL + "[limits]\nmemory_bytes = 5\n", ["line 5", "from 4.1943e+06"]),
+        (MINIMAL + "[limits]\nopen_files = '9 KiB'\n", ["line 5", "a whole number"]),
+        (MINIMAL + "[metrics]\nlisten = '9464'\n", ["line 5", "metrics.listen", "127.0.0.1:9464"]),
+        (MINIMAL + "[metrics]\nlisten = 'unix:m'\n", ["line 5", "absolute path"]),
+        (MINIMAL + "[agent]\nuid_map = ['0']\n", ["line 5", "agent.uid_map", "100000-165535=1000"]),
+        (MINIMAL + "[agent]\nuid_map = ['5-4=1']\n", ["line 5", "uids that there are not"]),
+        (MINIMAL + "headers = ['X-Secret abc']\n", ["line 4", "server.headers", "Name: value"]),
+        (MINIMAL + "headers = ['Authorization: x']\n", ["line 4", "the agent's own"]),
+        (MINIMAL + "proxy = 'socks5://p'\n", ["line 4", "server.proxy", "http://proxy.example.org:3128"]),
+        (MINIMAL + "proxy = 'http://u:geheim@p'\n", ["line 4", "password", "proxy_password_file"]),
+        (MINIMAL + "proxy_user = 'u'\n", ["line 4", "server.proxy is not"]),
+        (
+            MINIMAL + "proxy = 'http://p'\nproxy_password_file = '/k'\n",
+            ["line 5", "server.proxy_user is not"],
+        ),
+        (
+            MINIMAL + "proxy = 'http://p'\nproxy_user = 'u'\nproxy_password_file = '/no/p'\n",
+            ["line 6", "/no/p", "No such file"],
+        ),
+        (MINIMAL + "client_key = '/k'\n", ["line 4", "server.client_cert is not"]),
+        (MINIMAL + "[servers.B]\nurl = 'http://b'\n", ["line 4", "'B'", "a-z 0-9 -"]),
+        (MINIMAL + "[servers.default]\nurl = 'http://b'\n", ["line 4", "'default'"]),
+        (MINIMAL + "[servers.b]\nkey = 'tk_x'\n", ["line 4", "[servers.b] has no url"]),
+        (MINIMAL + "[servers.b]\n\nulr = 'http://b'\n", ["line 6", "servers.b.ulr", "did you mean url?"]),
+        (MINIMAL + "[servers]\nb = 'http://b'\n", ["line 5", "write [servers.b]"]),
+        (
+            MINIMAL + "[servers.b]\nurl = 'http://TRACKER.example:8600/'\n",
+            ["line 5", "servers.b.url", "that of [server]"],
+        ),
         (MINIMAL + "[agent]\nstate_dir = '/x'\nspools = ['/x']\n", ["/x", "a directory of its own"]),
     ],
 )
@@ -234,6 +297,72 @@ def test_state_directory_of_the_systemd_unit_is_used(tmp_path: Path) -> None:
     config = load(tmp_path, environment={"STATE_DIRECTORY": "/var/lib/elsewhere"})
 
     assert config.state_dir == Path("/var/lib/elsewhere")
+
+
+def test_further_servers_have_the_settings_of_the_first(tmp_path: Path) -> None:
+    (tmp_path / "key-physics").write_text("tk_of_physics\n")
+    (tmp_path / "key-physics").chmod(0o400)
+    text = MINIMAL + "[servers.physics]\nurl = 'https://physics/'\nproxy = 'none'\n"
+
+    config = load(tmp_path, text, {"CREDENTIALS_DIRECTORY": str(tmp_path), "HTTPS_PROXY": "http://p:1"})
+
+    assert list(config.servers) == ["default", "physics"]
+    assert config.servers["default"] is config.server
+    physics = config.servers["physics"]
+    assert (physics.url, physics.key, physics.proxy) == ("https://physics", "tk_of_physics", "")
+    assert "tk_of_physics" not in repr(config)
+    assert config.warnings == ()
+
+
+def test_proxy_and_authorities_come_from_the_environment_where_no_setting_names_them(tmp_path: Path) -> None:
+    environment = {
+        "https_proxy": "http://me:p%40ss@proxy:3128",
+        "SSL_CERT_FILE": "",
+        "REQUESTS_CA_BUNDLE": CA,
+    }
+    text = "[server]\nurl = 'https://tracker.example'\nkey = 'tk_a_b'\n"
+
+    server = load(tmp_path, text, environment).server
+    chosen = load(tmp_path, text + "proxy = 'http://other:1'\n", environment).server
+
+    assert (server.proxy, server.proxy_user, server.proxy_password) == ("http://proxy:3128", "me", "p@ss")
+    assert server.ca_file == CA
+    assert server.name_of("proxy") == "the variable https_proxy"
+    assert server.name_of("ca_file") == "the variable REQUESTS_CA_BUNDLE"
+    assert "p@ss" not in repr(server)
+    assert (chosen.proxy, chosen.proxy_user, chosen.proxy_password) == ("http://other:1", "", "")
+
+
+def test_proxy_of_the_environment_that_cannot_be_used_is_named_without_its_password(tmp_path: Path) -> None:
+    message = refusal(tmp_path, environment={"HTTP_PROXY": "socks5://me:geheim@proxy"})
+
+    assert "HTTP_PROXY" in message
+    assert "server.proxy" in message
+    assert "geheim" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "no_proxy", "direct"),
+    [
+        ("http://tracker.example.org", "", False),
+        ("http://localhost:8600", "", True),
+        ("http://127.0.0.1:8600", "", True),
+        ("http://[::1]:8600", "", True),
+        ("https://tracker.example.org", "example.org", True),
+        ("https://tracker.example.org", ".example.org", True),
+        ("https://tracker.example.org", "*.example.org", True),
+        ("https://tracker.badexample.org", "example.org", False),
+        ("https://tracker.example.org", "other,  tracker.example.org:443", True),
+        ("https://tracker.example.org:8443", "tracker.example.org:443", False),
+        ("https://10.1.2.3", "10.0.0.0/8", True),
+        ("https://10.1.2.3", "10.1.2.4", False),
+        ("https://10.1.2.3", "10.1.2.3", True),
+        ("https://tracker.example.org", "*", True),
+        ("https://tracker.example.org", " , ", False),
+    ],
+)
+def test_no_proxy_is_understood_as_other_programs_do(url: str, no_proxy: str, direct: bool) -> None:
+    assert bypasses_proxy(url, no_proxy) is direct
 
 
 def test_changes_that_need_a_restart_are_named(tmp_path: Path) -> None:

@@ -18,26 +18,24 @@ from typing import Any
 
 from tracker.protocol.layout import SYSTEM_SPOOL
 
+from .server_settings import absolute, check_servers, load_server
 from .settings import (
+    DEFAULT_SERVER,
     SECTIONS,
+    SERVERS,
     Config,
     ConfigError,
     Given,
     SamplerSettings,
-    ServerSettings,
     Values,
     check_value,
     fields_of,
     settings,
-    url_problem,
 )
 
 ENVIRONMENT_PREFIX = "TRACKER_AGENT_"
 CONFIG_VARIABLE = "TRACKER_AGENT_CONFIG"
 SYSTEM_STATE_DIR = "/var/lib/tracker-agent"
-#: The name under which the systemd unit hands over the key (LoadCredential=).
-CREDENTIAL_NAME = "key"
-KEY_BYTES_MAX = 4096
 
 
 def load_config(
@@ -50,17 +48,22 @@ def load_config(
     values.update(parse_environment(environment))
     values.update({name: Given(value, "the command line") for name, value in flags.items()})
 
-    sections: dict[str, Any] = {}
-    for section, kind in SECTIONS.items():
-        given = {name: value for (owner, name), value in values.items() if owner == section}
-        sections[section] = kind(**{name: check_value(section, name, each) for name, each in given.items()})
+    sections = {section: _section(section, kind, values) for section, kind in SECTIONS.items()}
     warnings = _warnings(file, values)
-    config = Config(**sections, file=file, warnings=tuple(warnings))
-    config = _with_places(config, environment, user_id)
-    _check_server(config.server, values)
-    config = dataclasses.replace(config, server=_with_key(config.server, values, environment, warnings))
+    config = _with_places(Config(**sections, file=file), environment, user_id)
     _check_sampler(config.sampler, values)
-    return dataclasses.replace(config, warnings=tuple(warnings))
+    server = load_server("server", values, environment, warnings)
+    further = {
+        section.partition(".")[2]: load_server(section, values, environment, warnings)
+        for section in dict.fromkeys(owner for owner, _ in values if owner.startswith(f"{SERVERS}."))
+    }
+    check_servers(server, further, values)
+    return dataclasses.replace(config, server=server, further_servers=further, warnings=tuple(warnings))
+
+
+def _section(section: str, kind: type[Any], values: Values) -> Any:
+    given = {name: value for (owner, name), value in values.items() if owner == section}
+    return kind(**{name: check_value(section, name, each) for name, each in given.items()})
 
 
 def read_file(file: Path) -> str:
@@ -84,18 +87,38 @@ def parse_file(text: str, source: str) -> Values:
     values: Values = {}
     for section, content in document.items():
         where = _where(source, text, section, None)
-        if section not in SECTIONS:
-            raise ConfigError(f"{where}: unknown section [{section}]{_known(section, list(SECTIONS))}")
-        if not isinstance(content, dict):
-            raise ConfigError(
-                f"{where}: {section} must be a section; write [{section}] and its settings below"
-            )
-        for name, value in content.items():
-            where = _where(source, text, section, name)
-            if name not in fields_of(section):
-                known = _known(name, list(fields_of(section)))
-                raise ConfigError(f"{where}: unknown setting {section}.{name}{known}")
-            values[section, name] = Given(value, where)
+        if section not in SECTIONS and section != SERVERS:
+            known = _known(section, [*SECTIONS, SERVERS])
+            raise ConfigError(f"{where}: unknown section [{section}]{known}")
+        if section != SERVERS:
+            values |= _parse_section(section, content, text, source)
+            continue
+        for name, further in content.items() if isinstance(content, dict) else [("NAME", None)]:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name) or name == DEFAULT_SERVER:
+                where = _where(source, text, f"{SERVERS}.{name}", None)
+                raise ConfigError(
+                    f"{where}: a further server cannot be called {name!r}; a name has 1 to 32 of a-z 0-9 - "
+                    f"and is not {DEFAULT_SERVER!r}"
+                )
+            values |= _parse_section(f"{SERVERS}.{name}", further, text, source)
+    return values
+
+
+def _parse_section(section: str, content: Any, text: str, source: str) -> Values:
+    if not isinstance(content, dict):
+        table, dot, name = section.partition(".")
+        where = _where(source, text, table, name if dot else None)
+        raise ConfigError(f"{where}: {section} must be a section; write [{section}] and its settings below")
+    values: Values = {}
+    for name, value in content.items():
+        where = _where(source, text, section, name)
+        if name not in fields_of(section):
+            known = _known(name, list(fields_of(section)))
+            raise ConfigError(f"{where}: unknown setting {section}.{name}{known}")
+        values[section, name] = Given(value, where)
+    if section.startswith(f"{SERVERS}.") and "url" not in content:
+        where = _where(source, text, section, None)
+        raise ConfigError(f'{where}: [{section}] has no url; add url = "https://HOST"')
     return values
 
 
@@ -117,9 +140,12 @@ def _from_text(section: str, name: str, text: str) -> Any:
     """Return the text of a variable as the type its setting has, or as it is for check_value to refuse."""
     default = fields_of(section)[name].default
     if isinstance(default, tuple):
-        return [part for part in text.split(os.pathsep) if part]
+        separator = fields_of(section)[name].metadata["separator"]
+        return [part for part in text.split(separator) if part]
     if isinstance(default, bool):
         return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    if isinstance(default, int):
+        return int(text) if text.isdecimal() else text
     if isinstance(default, float):
         try:
             return float(text)
@@ -139,8 +165,8 @@ def _with_places(config: Config, environment: Mapping[str, str], user_id: int) -
         candidates = [environment.get("TRACKER_DIR") or "", SYSTEM_SPOOL, own if user_id else ""]
         chosen = tuple(each for each in candidates if each and os.path.isdir(each))
         chosen = chosen or (SYSTEM_SPOOL if user_id == 0 else own,)
-    spools = tuple(dict.fromkeys(_absolute(each, home) for each in chosen))
-    agent = dataclasses.replace(config.agent, state_dir=_absolute(state_dir, home), spools=spools)
+    spools = tuple(dict.fromkeys(absolute(each, home) for each in chosen))
+    agent = dataclasses.replace(config.agent, state_dir=absolute(state_dir, home), spools=spools)
     for spool in spools:
         if Path(agent.state_dir) == Path(spool):
             raise ConfigError(
@@ -161,90 +187,6 @@ def default_state_dir(environment: Mapping[str, str], user_id: int) -> str:
     return os.path.join(base, "tracker", "agent")
 
 
-def _absolute(path: str, home: str) -> str:
-    if path == "~" or path.startswith("~/"):
-        path = home + path[1:]
-    return os.path.abspath(path)
-
-
-def _check_server(server: ServerSettings, values: Values) -> None:
-    if not server.url:
-        raise ConfigError(
-            'no server: set url = "http://HOST:8600" in the section [server] of the config file, '
-            f"or {ENVIRONMENT_PREFIX}SERVER_URL, or --server"
-        )
-    for name in ("url", "public_url"):
-        text = getattr(server, name)
-        if not text:
-            continue
-        problem = url_problem(text)
-        if problem:
-            source = values["server", name].source
-            raise ConfigError(
-                f"{source}: server.{name} {problem}; it is {text!r}, it should look like https://tracker.example.org"
-            )
-        object.__setattr__(server, name, text.rstrip("/"))
-
-
-def _with_key(
-    server: ServerSettings, values: Values, environment: Mapping[str, str], warnings: list[str]
-) -> ServerSettings:
-    """Read the key from its file. A key given at a higher level replaces a key file of a lower one."""
-    key, file = values.get(("server", "key")), values.get(("server", "key_file"))
-    if key and file:
-        ranks = [_rank(key.source), _rank(file.source)]
-        if ranks[0] == ranks[1]:
-            raise ConfigError(f"{file.source}: both server.key and server.key_file are set; keep one")
-        server = dataclasses.replace(server, **({"key_file": ""} if ranks[0] > ranks[1] else {"key": ""}))
-    source = values["server", "key_file"].source if server.key_file else ""
-    path = server.key_file
-    if not path and not server.key and environment.get("CREDENTIALS_DIRECTORY"):
-        path = os.path.join(environment["CREDENTIALS_DIRECTORY"], CREDENTIAL_NAME)
-        source = "the systemd credential"
-        if not os.path.exists(path):
-            path = ""
-    if path:
-        path = _absolute(path, environment.get("HOME") or os.path.expanduser("~"))
-        text = _read_key(path, source, warnings)
-        server = dataclasses.replace(server, key=text, key_file=path)
-    elif server.key:
-        server = dataclasses.replace(server, key=_check_key(server.key, values["server", "key"].source))
-    if not server.key:
-        warnings.append(
-            "no key: only runs whose owner stored a key of his own will be shipped; "
-            "put an API key with the scope ingest into server.key_file"
-        )
-    return server
-
-
-def _rank(source: str) -> int:
-    return 2 if source == "the command line" else 1 if source.startswith("the variable ") else 0
-
-
-def _read_key(path: str, source: str, warnings: list[str]) -> str:
-    try:
-        with open(path, "rb") as opened:
-            content = opened.read(KEY_BYTES_MAX + 1)
-            mode = os.fstat(opened.fileno()).st_mode
-    except OSError as error:
-        raise ConfigError(
-            f"{source}: cannot read server.key_file {path}: {error.strerror or error}; "
-            "the file must exist and be readable for the agent's user"
-        ) from error
-    if len(content) > KEY_BYTES_MAX:
-        raise ConfigError(f"{source}: server.key_file {path} is too long for a key; it should hold one line")
-    if mode & stat.S_IROTH and stat.S_ISREG(mode):
-        warnings.append(f"every user can read the key in {path}; run: chmod o= {path}")
-    return _check_key(content.decode("utf-8", "replace"), f"{source} ({path})")
-
-
-def _check_key(text: str, source: str) -> str:
-    key = text.strip()
-    if not all("!" <= each <= "~" for each in key):
-        raise ConfigError(f"{source}: the key holds spaces, line ends or other characters no key has")
-    return key
-
-
 def _check_sampler(sampler: SamplerSettings, values: Values) -> None:
     if sampler.window_s < sampler.interval_s:
         given = values.get(("sampler", "window_s")) or values["sampler", "interval_s"]
@@ -255,8 +197,8 @@ def _check_sampler(sampler: SamplerSettings, values: Values) -> None:
 
 
 def _warnings(file: Path | None, values: Values) -> list[str]:
-    key = values.get(("server", "key"))
-    if file is None or key is None or not key.source.startswith(str(file)):
+    keys = [given for (_, name), given in values.items() if name == "key"]
+    if file is None or not any(key.source.startswith(str(file)) for key in keys):
         return []
     try:
         mode = file.stat().st_mode

@@ -8,12 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+
+from .setting_values import (
+    GIB,
+    KIB,
+    MIB,
+    UidRange,
+    header_problem,
+    listen_problem,
+    parse_size,
+    parse_uid_range,
+)
+
+#: The server of the section [server], which takes the runs that ask for no other.
+DEFAULT_SERVER = "default"
+#: The proxy that says: none, whatever the environment says.
+NO_PROXY = "none"
+
+_BYTES_MAX = 2**60
 
 
 class ConfigError(Exception):
@@ -27,9 +43,16 @@ def _setting(
     bounds: tuple[float, float] | None = None,
     secret: bool = False,
     reload: bool = False,
+    separator: str = ":",
 ) -> Any:
-    """Declare a setting; `reload` ones change on SIGHUP, the others when the agent is restarted."""
-    metadata = {"text": text, "choices": choices, "bounds": bounds, "reload": reload}
+    """Declare a setting; `reload` ones change on SIGHUP, the others when the agent is restarted.
+
+    separator: what stands between the elements of a list in an environment variable.
+    """
+    metadata = {
+        "text": text, "choices": choices, "bounds": bounds, "reload": reload, "secret": secret,
+        "separator": separator,
+    }  # fmt: skip
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -45,16 +68,40 @@ class AgentSettings:
     log_level: str = _setting(
         "info", "the least important thing logged", choices=("debug", "info", "warning", "error"), reload=True
     )
+    allow_stop: bool = _setting(True, "whether the server may ask runs that allow it to stop")
+    retry_max_s: float = _setting(300.0, "the longest wait before a server is tried again", bounds=(1, 3600))
+    uid_map: tuple[str, ...] = _setting((), "whose runs those of containers' uids are, OWNER[-OWNER]=UID")
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Where records go, and with which key."""
+    """Where records go, with which key, and how to get there. Paths are absolute once they are loaded."""
 
     url: str = _setting("", "address of the Tracker server", reload=True)
     key: str = _setting("", "API key with the scope ingest", secret=True, reload=True)
     key_file: str = _setting("", "file that holds the key, instead of key", reload=True)
     public_url: str = _setting("", "address people open, where it is not url", reload=True)
+    ca_file: str = _setting(
+        "", "certificates (PEM) of the authorities to trust, instead of the system's", reload=True
+    )
+    client_cert: str = _setting("", "certificate (PEM) that the agent shows the server", reload=True)
+    client_key: str = _setting("", "private key of client_cert, where it is in another file", reload=True)
+    proxy: str = _setting("", "proxy on the way, http:// or https://; none: never one", reload=True)
+    proxy_user: str = _setting("", "name for the proxy", reload=True)
+    proxy_password_file: str = _setting("", "file that holds the password for the proxy", reload=True)
+    headers: tuple[str, ...] = _setting(
+        (), "further headers of each request, Name: value", secret=True, reload=True, separator="\n"
+    )
+    # Not settings: what loading them found out.
+    section: str = "server"  #: where these settings stand, for messages
+    proxy_password: str = field(default="", repr=False)  #: from the environment's proxy address
+    #: Variable of the environment that a value comes from, by setting.
+    variables: tuple[tuple[str, str], ...] = ()
+
+    def name_of(self, setting: str) -> str:
+        """Return what a message calls a setting: "server.proxy", or the variable it was taken from."""
+        variable = dict(self.variables).get(setting)
+        return f"the variable {variable}" if variable else f"{self.section}.{setting}"
 
 
 @dataclass(frozen=True)
@@ -68,12 +115,79 @@ class SamplerSettings:
 
 
 @dataclass(frozen=True)
+class LimitSettings:
+    """What the agent never takes more of. Sizes in bytes."""
+
+    memory_bytes: int = _setting(
+        32 * MIB,
+        "memory for records in flight, all servers together",
+        bounds=(4 * MIB, _BYTES_MAX),
+        reload=True,
+    )
+    open_files: int = _setting(512, "files of runs held open", bounds=(16, 1_000_000), reload=True)
+    backfill_bytes_per_s: int = _setting(
+        16 * MIB, "how fast old data goes out beside live data", bounds=(KIB, _BYTES_MAX), reload=True
+    )
+    state_bytes: int = _setting(
+        256 * MIB, "disk for the agent's own streams", bounds=(MIB, _BYTES_MAX), reload=True
+    )
+    spool_bytes_per_user: int = _setting(
+        0, "disk for one user's runs in a spool; 0: no limit", bounds=(0, _BYTES_MAX), reload=True
+    )
+    spool_bytes: int = _setting(0, "disk for a whole spool; 0: no limit", bounds=(0, _BYTES_MAX), reload=True)
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """How long files stay that the server has."""
+
+    shipped_s: float = _setting(
+        604800.0,
+        "how long a run stays after its end, once the server has all of it",
+        bounds=(0, 1e9),
+        reload=True,
+    )
+
+
+@dataclass(frozen=True)
+class FileSettings:
+    """Files of runs: saved ones, media, code."""
+
+    enabled: bool = _setting(True, "whether files of runs are shipped", reload=True)
+    bytes_per_s: int = _setting(16 * MIB, "how fast files go out", bounds=(KIB, _BYTES_MAX), reload=True)
+    bytes_max: int = _setting(
+        64 * GIB, "the largest file that is shipped", bounds=(0, _BYTES_MAX), reload=True
+    )
+
+
+@dataclass(frozen=True)
+class MetricsSettings:
+    """The agent's own figures, for Prometheus."""
+
+    listen: str = _setting("", "where they are served, HOST:PORT or unix:/PATH; empty: nowhere")
+
+
+@dataclass(frozen=True)
+class CrashSettings:
+    """Evidence of why a training process ended."""
+
+    kernel_log: str = _setting("auto", "look into the kernel's log", choices=("auto", "off"), reload=True)
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything the agent is told from outside, checked."""
 
     agent: AgentSettings = field(default_factory=AgentSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    files: FileSettings = field(default_factory=FileSettings)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    crash: CrashSettings = field(default_factory=CrashSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    #: The sections [servers.NAME], which users may choose, by name.
+    further_servers: Mapping[str, ServerSettings] = field(default_factory=dict)
     file: Path | None = None
     #: What works, but should be looked at.
     warnings: tuple[str, ...] = ()
@@ -97,18 +211,49 @@ class Config:
         """The address people open."""
         return self.server.public_url or self.server.url
 
+    @property
+    def servers(self) -> dict[str, ServerSettings]:
+        """Every server that runs may go to, by name; DEFAULT_SERVER takes those that ask for no other."""
+        return {DEFAULT_SERVER: self.server, **self.further_servers}
+
+    @property
+    def uid_map(self) -> tuple[UidRange, ...]:
+        """Whose runs those of containers' uids are."""
+        return tuple(parse_uid_range(each) for each in self.agent.uid_map)
+
+    def section(self, name: str) -> Any:
+        """Return the settings of a section; name as in section_names()."""
+        server = _further_server(name)
+        return getattr(self, name) if server is None else self.further_servers[server]
+
+    def section_names(self) -> list[str]:
+        """Return the names of all sections, those of further servers behind [server]."""
+        names: list[str] = []
+        for section in SECTIONS:
+            names.append(section)
+            if section == "server":
+                names += [f"{SERVERS}.{name}" for name in self.further_servers]
+        return names
+
 
 SECTIONS: dict[str, type[Any]] = {
     "agent": AgentSettings,
     "server": ServerSettings,
+    "limits": LimitSettings,
+    "retention": RetentionSettings,
+    "files": FileSettings,
     "sampler": SamplerSettings,
+    "crash": CrashSettings,
+    "metrics": MetricsSettings,
 }
+#: The table of further servers: [servers.NAME] has the settings of [server].
+SERVERS = "servers"
 
 
 def settings() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-    """Yield (section, field) of every setting there is."""
-    for section, kind in SECTIONS.items():
-        for each in dataclasses.fields(kind):
+    """Yield (section, field) of every setting there is; those of [servers.NAME] are those of [server]."""
+    for section in SECTIONS:
+        for each in fields_of(section).values():
             yield section, each
 
 
@@ -129,9 +274,7 @@ def check_value(section: str, name: str, given: Given) -> Any:
     value = given.value
     what = f"{given.source}: {section}.{name}"
     if isinstance(default, tuple):
-        if not isinstance(value, list | tuple) or not all(isinstance(each, str) and each for each in value):
-            raise ConfigError(f'{what} must be a list of strings, such as ["/var/spool/tracker"]')
-        return tuple(value)
+        return _check_list(name, value, what)
     choices = declared.metadata["choices"]
     if choices:
         if isinstance(value, bool) and "off" in choices:
@@ -141,34 +284,45 @@ def check_value(section: str, name: str, given: Given) -> Any:
         return value
     if isinstance(default, float) and type(value) is int:
         value = float(value)
+    if _is_size(name) and isinstance(value, str):
+        value = parse_size(value)
     if type(value) is not type(default):
-        kind = {float: "a number", bool: "true or false", str: "a string in quotes"}[type(default)]
-        raise ConfigError(f"{what} must be {kind}; it is {value!r}")
+        kind = {float: "a number", bool: "true or false", str: "a string in quotes", int: "a whole number"}
+        size = ' or a size such as "64 MiB"' if _is_size(name) else ""
+        raise ConfigError(f"{what} must be {kind[type(default)]}{size}; it is {given.value!r}")
     if declared.metadata["bounds"]:
         low, high = declared.metadata["bounds"]
         if not math.isfinite(value) or not low <= value <= high:
             raise ConfigError(f"{what} must be from {low:g} to {high:g}; it is {value:g}")
     if isinstance(value, str) and "\0" in value:
         raise ConfigError(f"{what} holds a NUL character; remove it")
+    problem = listen_problem(value) if name == "listen" and value else None
+    if problem:
+        raise ConfigError(f"{what} {problem}; it is {value!r}")
     return value
 
 
-def url_problem(text: str) -> str | None:
-    """Return what is wrong with a server's address, or None."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        return f"is no address ({error})"
-    if parts.scheme not in ("http", "https"):
-        return "must begin with http:// or https://"
-    if not parts.hostname or port == 0 or re.search(r"[\s\x00-\x1f]", text):
-        return "names no host" if not parts.hostname else "is no address"
-    if parts.username is not None or parts.password is not None:
-        return "must not hold a user name or password (put the key into server.key_file)"
-    if parts.query or parts.fragment:
-        return "must not have a query or fragment"
-    return None
+def _check_list(name: str, value: Any, what: str) -> tuple[str, ...]:
+    examples = {"headers": "X-Team: ml", "uid_map": "100000-165535=1000"}
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) and each for each in value):
+        example = examples.get(name, "/var/spool/tracker")
+        raise ConfigError(f'{what} must be a list of strings, such as ["{example}"]')
+    for each in value:
+        problem = None
+        if name == "headers":
+            problem = header_problem(each)
+        elif name == "uid_map":
+            try:
+                parse_uid_range(each)
+            except ValueError as error:
+                problem = f"{each!r} {error}"
+        if problem:
+            raise ConfigError(f"{what}: {problem}")
+    return tuple(value)
+
+
+def _is_size(name: str) -> bool:
+    return "bytes" in name.split("_")
 
 
 def restart_needed(old: Config, new: Config) -> list[str]:
@@ -183,4 +337,11 @@ def restart_needed(old: Config, new: Config) -> list[str]:
 
 def fields_of(section: str) -> dict[str, dataclasses.Field[Any]]:
     """Return the settings of a section by name."""
-    return {each.name: each for each in dataclasses.fields(SECTIONS[section])}
+    kind = ServerSettings if _further_server(section) is not None else SECTIONS[section]
+    return {each.name: each for each in dataclasses.fields(kind) if each.metadata}
+
+
+def _further_server(section: str) -> str | None:
+    """Return NAME of a section [servers.NAME], None for any other."""
+    table, dot, name = section.partition(".")
+    return name if table == SERVERS and dot else None

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from ..config import load_config, parse_file, read_file
-from ..settings import Config, settings
+from ..settings import Config, fields_of
 from .command import EXIT_OK, Command, config_file
 
 
@@ -24,17 +24,18 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(file, os.environ, {}, os.geteuid())
     print(f"{file or 'the environment'}: usable")
     chosen = set(parse_file(read_file(file), str(file))) if file else set()
-    for section, each in settings():
-        value = _shown(config, section, each.name)
-        print(f"  {section}.{each.name} = {value}{'' if (section, each.name) in chosen else '   (default)'}")
+    for section in config.section_names():
+        for name in fields_of(section):
+            default = "" if (section, name) in chosen else "   (default)"
+            print(f"  {section}.{name} = {_shown(config, section, name)}{default}")
     for warning in config.warnings:
         print(f"warning: {warning}")
     return EXIT_OK
 
 
 def _shown(config: Config, section: str, name: str) -> str:
-    value = getattr(getattr(config, section), name)
-    if (section, name) == ("server", "key"):
+    value = getattr(config.section(section), name)
+    if fields_of(section)[name].metadata["secret"]:
         return '"(hidden)"' if value else '""'
     return json.dumps(value)
 

@@ -13,6 +13,13 @@ from .command import EXIT_FAILED, Command, add_config_flag, config_file, fail
 FLAGS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("--server", "server", "url", {"metavar": "URL", "help": "address of the Tracker server"}),
     ("--key-file", "server", "key_file", {"metavar": "FILE", "help": "file that holds the API key"}),
+    ("--ca-file", "server", "ca_file", {"metavar": "FILE", "help": "certificates of authorities to trust"}),
+    (
+        "--proxy",
+        "server",
+        "proxy",
+        {"metavar": "URL", "help": "proxy on the way; none: never one"},
+    ),
     ("--public-url", "server", "public_url", {"metavar": "URL", "help": "address people open"}),
     (
         "--spool",
