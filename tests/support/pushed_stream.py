@@ -33,6 +33,7 @@ class PushedStream:
         user: str = "mira",
         rank: int | None = None,
         started: int | None = None,
+        stop: bool | None = None,
         **fields: Any,
     ) -> None:
         self.server = server
@@ -58,6 +59,7 @@ class PushedStream:
             writer="test/0",
             host=host,
             rank=rank,
+            stop=stop,
         )
         self._bytes = encode_header(header)
         if run is not None:
@@ -87,9 +89,16 @@ class PushedStream:
         """Add CONFIG."""
         return self.record(kinds.CONFIG, bodies.Patch(time.time_ns(), values).encode())
 
-    def exit(self, code: int = 0, exception: dict[str, str] | None = None) -> PushedStream:
+    def exit(
+        self, code: int = 0, exception: dict[str, str] | None = None, facts: dict[str, Any] | None = None
+    ) -> PushedStream:
         """Add EXIT."""
-        return self.record(kinds.EXIT, bodies.Exit(time.time_ns(), code, exception).encode())
+        return self.record(kinds.EXIT, bodies.Exit(time.time_ns(), code, exception, facts).encode())
+
+    def observe(self, other: PushedStream, state: str, **facts: Any) -> PushedStream:
+        """Add OBSERVED, in a stream about the host."""
+        seen = bodies.Observed(time.time_ns(), 1000, other.stream, state, facts)
+        return self.record(kinds.OBSERVED, seen.encode())
 
     def push(self) -> PushedStream:
         """Send what was added; return when the server has committed it."""

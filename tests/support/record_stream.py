@@ -12,7 +12,7 @@ from tests.support.http_client import Answer, ask
 from tracker.protocol import bodies
 from tracker.protocol.codec import Seeds, encode_line
 from tracker.protocol.header import Header, encode_header
-from tracker.protocol.kinds import CONFIG, CONSOLE, EXIT, HOST, METRICS, RUN, SAMPLE, SUMMARY, VALUE
+from tracker.protocol.kinds import CONFIG, CONSOLE, EXIT, HOST, METRICS, OBSERVED, RUN, SAMPLE, SUMMARY, VALUE
 
 START_NS = 1_700_000_000_000_000_000
 
@@ -21,7 +21,14 @@ class RecordStream:
     """One stream of one segment. `data` is all of it, `sent` how much was taken by take()."""
 
     def __init__(
-        self, run: str | None, project: str | None = None, stream: bytes | None = None, uid: int = 1000
+        self,
+        run: str | None,
+        project: str | None = None,
+        stream: bytes | None = None,
+        uid: int = 1000,
+        *,
+        stop: bool | None = None,
+        machine: str = "machine-1",
     ) -> None:
         self.stream = stream or os.urandom(16)
         self.uid = uid
@@ -31,13 +38,14 @@ class RecordStream:
             run=run,
             segment=0,
             base=0,
-            machine="machine-1",
+            machine=machine,
             boot="boot-1",
             pid=4321,
             started=START_NS,
             clock=0,
             writer="tests/0",
             host="node-1",
+            stop=stop,
         )
         self.data = encode_header(header)
         self.sent = 0
@@ -77,9 +85,13 @@ class RecordStream:
         """Append HOST of a host's own stream."""
         self.add(HOST, bodies.Host(START_NS, inventory))
 
-    def exit(self, code: int = 0) -> None:
+    def exit(self, code: int = 0, facts: dict[str, Any] | None = None) -> None:
         """Append EXIT."""
-        self.add(EXIT, bodies.Exit(START_NS, code))
+        self.add(EXIT, bodies.Exit(START_NS, code, None, facts))
+
+    def observe(self, other: RecordStream, state: str, **facts: Any) -> None:
+        """Append OBSERVED of a host's own stream."""
+        self.add(OBSERVED, bodies.Observed(START_NS, other.uid, other.stream, state, facts))
 
     def take(self) -> list[Any]:
         """Return an ingest entry of what was added since the last one."""

@@ -24,6 +24,7 @@ class StreamBytes:
         project: str | None = "p",
         machine: str = "m" * 32,
         rank: int | None = None,
+        stop: bool | None = None,
         version: int = 1,
         fields: dict[str, Any] | None = None,
     ) -> None:
@@ -41,6 +42,7 @@ class StreamBytes:
             writer="test/1",
             host="node1",
             rank=rank,
+            stop=stop,
             version=version,
         )
         self.data = bytearray(encode_header(self.header))
@@ -83,13 +85,15 @@ class StreamBytes:
         """Append SUMMARY; return its offset."""
         return self.add(kinds.SUMMARY, bodies.Patch(next(self.clock), values, removed).encode())
 
-    def exit(self, code: int = 0, exception: dict[str, str] | None = None) -> int:
+    def exit(
+        self, code: int = 0, exception: dict[str, str] | None = None, facts: dict[str, Any] | None = None
+    ) -> int:
         """Append EXIT; return its offset."""
-        return self.add(kinds.EXIT, bodies.Exit(next(self.clock), code, exception).encode())
+        return self.add(kinds.EXIT, bodies.Exit(next(self.clock), code, exception, facts).encode())
 
-    def observed(self, other: StreamBytes, state: str, uid: int = 1000) -> int:
+    def observed(self, other: StreamBytes, state: str, uid: int = 1000, **facts: Any) -> int:
         """Append OBSERVED about another stream; return its offset."""
-        seen = bodies.Observed(next(self.clock), uid, other.stream, state, {"pid": 1})
+        seen = bodies.Observed(next(self.clock), uid, other.stream, state, {"pid": 1, **facts})
         return self.add(kinds.OBSERVED, seen.encode())
 
     def sample(self, values: dict[str, tuple[float, float, float, float, int]]) -> int:

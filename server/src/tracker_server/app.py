@@ -35,6 +35,7 @@ from .web.accounts_api import AccountsApi
 from .web.authenticator import Authenticator
 from .web.blobs_api import BlobsApi
 from .web.endpoint import Endpoint, answer_errors
+from .web.crash_api import CrashApi
 from .web.errors import ApiError
 from .web.ingest_api import IngestApi
 from .web.news import EventsApi
@@ -46,6 +47,7 @@ from .web.security import add_headers, allowed_hosts, check_host
 from .web.server_api import ServerApi
 from .web.ui import Ui
 
+from .web.stop_api import StopApi, Waiters
 log = structlog.get_logger()
 
 #: How long a write waits for another process's lock. A queue of such waits must fit into an agent's patience.
@@ -99,6 +101,7 @@ class Server:
             *IngestApi(
                 self.store, self.epoch, self._writer, self._decoder, self._lookups, self.hub, limits
             ).routes(),
+        self.waiters = Waiters()
             *RunsApi(self.store, self.accounts, self._reader, self._writer).routes(),
             *PointsApi(self.store, self._reader).routes(),
             *BlobsApi(
@@ -113,6 +116,8 @@ class Server:
         hosts = allowed_hosts(self.settings.http)
         ui = Ui()
 
+            *StopApi(self.store, self._lookups, self._writer, self.waiters).routes(),
+            *CrashApi(self.store, self._reader).routes(),
         @web.middleware
         async def surround(
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -159,6 +164,7 @@ class Server:
         await runner.setup()
         try:
             await web.SockSite(runner, listener).start()
+            self.waiters.close()
             http = self.settings.http
             url = http.public_url or f"http://{url_host(http.host)}:{listener.getsockname()[1]}"
             self._data.write_url(url)

@@ -13,6 +13,7 @@ import json
 import random
 import sqlite3
 import tempfile
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from tracker.protocol import bodies, kinds
 from tracker_server.ingest.commit import GapEntry
 from tracker_server.store.store import Store
 
+#: Fields by class that the first schema knew nothing of.
+LATER = {"Run": {"cause"}, "Stream": {"ending", "machine", "stop"}}
 DUMP = Path(__file__).with_name("first.sql.gz")
 
 
@@ -60,7 +63,7 @@ def observe(store: Store) -> Any:
     host = store.hosts.get(1, "m" * 32)
     return {
         "epoch": store.epoch,
-        "run": repr(detail),
+        "run": _as_at_first(detail),
         "metrics": [repr(each) for each in store.points.metrics(points_id)],
         "cursor": cursor,
         "series": {name: repr(_plain(each)) for name, each in series.items()},
@@ -72,6 +75,17 @@ def observe(store: Store) -> Any:
         "host": repr(host),
         "samples": {name: repr(_plain(each)) for name, each in store.hosts.series(host, ["cpu"])[1].items()},
     }
+
+
+def _as_at_first(value: Any) -> str:
+    """Return the repr of a value, without fields that came later."""
+    if isinstance(value, list):
+        return "[" + ", ".join(_as_at_first(each) for each in value) + "]"
+    if not is_dataclass(value):
+        return repr(value)
+    kind = type(value).__name__
+    shown = [each.name for each in fields(value) if each.name not in LATER.get(kind, ())]
+    return kind + "(" + ", ".join(f"{name}={_as_at_first(getattr(value, name))}" for name in shown) + ")"
 
 
 def _plain(columns: Any) -> dict[str, list[Any]]:

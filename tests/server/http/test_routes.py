@@ -25,7 +25,8 @@ class Examples:
 
     def __init__(self, server: ServerProcess, keys: Keys) -> None:
         self.server = server
-        stream = RecordStream("walk", f"project-{MARK}")
+        self.agent = keys.agent
+        stream = RecordStream("walk", f"project-{MARK}", stop=True)
         stream.configure(lr=0.1, name=MARK, odd=float("nan"))
         for step in range(20):
             stream.log(step, {"loss": 1.0 / (step + 1), "bad": float("nan"), f"m-{MARK}": float("inf")})
@@ -52,6 +53,7 @@ class Examples:
             "/api/v1/runs/{entity}/{project}/{run}/series": {"metric": ["loss", "bad", f"m-{MARK}"]},
             "/api/v1/runs/{entity}/{project}/{run}/points": {"metric": ["loss", "bad"]},
             "/api/v1/hosts/{machine}/series": {"metric": "cpu"},
+            "/api/v1/hosts/{machine}/requests": {"wait_s": 0},
         }
         self.made = 0
 
@@ -84,6 +86,12 @@ class Examples:
             case ("DELETE", "/api/v1/keys/{id}"):
                 made = self.server.request("POST", "/api/v1/keys", {"name": "gone", "scopes": ["read"]})
                 parts["id"] = made["id"]
+            case ("POST", "/api/v1/hosts/{machine}/requests/{id}"):
+                # Only the agent that ships the run may answer for it.
+                key = self.agent if key == self.server.admin_key else key
+                run = f"/api/v1/runs/default/project-{MARK}/walk/stop"
+                parts["id"] = str(ask(self.server.url, "POST", run, key=self.server.admin_key).json["id"])
+                json_body = {"result": "written"}
             case ("PUT", _):
                 body = BLOB
         url = re.sub(r"{(\w+)}", lambda part: parts[part.group(1)], path)

@@ -24,6 +24,7 @@ from ..store.text import clean_text, dump_json, json_value
 from ..store.transaction import Transaction
 from .position import Position, RefusedError, fit_gap, fit_lines
 from .records import Records, decode_records
+from .run_cause import run_cause
 from .run_state import derive_run_state
 
 UNCATEGORIZED = "uncategorized"
@@ -79,11 +80,16 @@ class Writer:
 
     # --- entries -------------------------------------------------------------------------------------
 
+                    "cause": self._cause(run_id, derived.state),
     def add_lines(self, uid: int, stream: bytes, user: str, offset: int, data: bytes) -> None:
+                self._transaction.stops.settle(run_id, self._now)
         """Store what is new in some lines. Raise RefusedError."""
         row = self._find(uid, stream)
         fitted = fit_lines(_position(row), stream, offset, data)
         if fitted is None:
+    def _cause(self, run_id: int, state: str) -> str | None:
+        return None if state == "running" else run_cause(self._transaction.runs.endings(run_id))
+
             return
         header = fitted.position.header
         assert header is not None
@@ -333,6 +339,7 @@ class Writer:
         if records.raw:
             self._transaction.streams.add_raw(row.id, records.raw)
         for reason, problem in records.problems.items():
+                ending=dump_json(json_value(records.exit.facts)) if records.exit.facts else None,
             self._transaction.streams.count_problem(row.id, reason, problem.count, problem.offset)
 
 

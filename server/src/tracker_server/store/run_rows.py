@@ -9,6 +9,7 @@ from tracker.protocol.header import Header
 
 from . import schema
 from .chunk_points import ChunkPointStore
+from .endings import Ending, read_endings
 from .engine import AnyRow, inserted_id
 from .host_rows import stored_machine
 from .text import clean_text, dump_json, load_json
@@ -135,6 +136,10 @@ class RunRows:
         streams = schema.streams.c
         query = select(streams.state, streams.exit_code, streams.state_time).where(streams.run_id == run_id)
         return [(row[0], row[1], row[2]) for row in self._connection.execute(query.order_by(streams.ordinal))]
+
+    def endings(self, run_id: int) -> list[Ending]:
+        """Return what is known of the ends of a run's writers, by ordinal."""
+        return read_endings(self._connection, run_id)
 
     def news(self, run_id: int) -> AnyRow:
         """Return (project, run, cursor, state, updated) of a run."""

@@ -14,6 +14,7 @@ from tracker.protocol.errors import BodyError
 
 from . import schema
 from .chunk_points import LAST
+from .endings import Ending, read_endings
 from .engine import AnyRow, Database
 from .errors import NotFound
 from .streams import Stream, read_streams
@@ -43,6 +44,7 @@ class Run:
     created: int
     updated: int
     finished: int | None
+    cause: str | None  #: why it ended, where that is more than code 0
     user: str
     host: str
     machine: str
@@ -221,6 +223,20 @@ class RunStore:
             _run(fresh), load_json(documents.config), summary, load_json(documents.fields), streams
         )
 
+    def endings(self, run: Run) -> builtins.list[Ending]:
+        """Return how each writer of a run ended, by ordinal."""
+        with self._database.read() as connection:
+            return read_endings(connection, run.id)
+
+    def is_granted(self, run: Run, principal_id: int) -> bool:
+        """Return whether a principal may write into a run under any uid though it is not its own."""
+        grants = schema.run_grants.c
+        query = select(grants.id).where(
+            grants.run_id == run.id, grants.principal_id == principal_id, grants.uid.is_(None)
+        )
+        with self._database.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def stream_ids(self, run: Run) -> builtins.list[str]:
         """Return the ids of a run's streams in hex, by ordinal."""
         streams = schema.streams.c
@@ -294,6 +310,7 @@ def _run(row: AnyRow) -> Run:
         created=row.created,
         updated=row.updated,
         finished=row.finished,
+        cause=row.cause,
         user=row.user,
         host=row.host,
         machine=row.machine,

@@ -23,6 +23,7 @@ from .errors import StoreUnavailable
 from .folding import Folder, FoldReport
 from .hosts import HostStore
 from .runs import RunStore
+from .stops import StopStore
 from .tail_debt import TailDebt
 from .transaction import Transaction
 
@@ -41,7 +42,7 @@ class Offset:
 class Store:
     """The stores of one database and one blob directory.
 
-    runs, points, console, hosts and blobs answer queries; transaction() is for commit().
+    runs, points, console, hosts, stops and blobs answer queries; transaction() is for commit().
     """
 
     def __init__(self, database: Database, blobs: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,6 +53,7 @@ class Store:
         self.points = ChunkPointStore(database, self._debt)
         self.console = ConsoleStore(database)
         self.hosts = HostStore(database, self.points)
+        self.stops = StopStore(database)
         self.blobs = BlobDirectory(blobs)
         self._folder = Folder(database, self._debt)
         self._folder.learn_debt()

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from . import schema
 from .engine import AnyRow
+from .host_rows import stored_machine
 from .stream_rows import read_header_row
 from .text import clean_text, load_json
 
@@ -55,6 +56,9 @@ class Stream:
     exit_code: int | None
     exception: dict[str, str] | None
     observed: dict[str, Any] | None
+    ending: dict[str, Any] | None  #: facts of its EXIT
+    machine: str
+    stop: bool  #: it looks for requests to stop
     next: int
     gaps: list[Gap]
     lost: list[Lost]
@@ -87,6 +91,9 @@ def read_streams(connection: Connection, run_id: int) -> list[Stream]:
                 exit_code=row.exit_code,
                 exception=None if row.exception is None else load_json(row.exception),
                 observed=None if row.observed is None else load_json(row.observed),
+                ending=None if row.ending is None else load_json(row.ending),
+                machine="" if header is None else stored_machine(header.machine),
+                stop=header is not None and bool(header.stop),
                 next=row.next,
                 gaps=[Gap(each.offset, each.bytes, each.reason) for each in gaps[row.id]],
                 lost=[Lost(each.records, each.reason, each.time) for each in lost[row.id]],

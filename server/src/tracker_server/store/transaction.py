@@ -13,6 +13,7 @@ from .observed_rows import ObservedRows
 from .points import PointBatch
 from .run_rows import RunRows
 from .stream_rows import StreamRows
+from .stops import StopRows
 
 
 class Transaction:
@@ -26,6 +27,7 @@ class Transaction:
         self.runs = RunRows(connection, points)
         self.hosts = HostRows(connection, points)
         self.observed = ObservedRows(connection)
+        self.stops = StopRows(connection)
 
     def savepoint(self) -> AbstractContextManager[Any]:
         """Return a block that is undone alone when it raises."""

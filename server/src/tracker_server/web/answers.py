@@ -109,6 +109,7 @@ class Run(Struct, kw_only=True):
     created: int
     updated: int
     finished: int | None
+    cause: str | None
     user: str
     agent_seen: int | None
     steps: int | None
@@ -186,6 +187,9 @@ class StreamState(Struct, kw_only=True):
     exit_code: int | None
     exception: dict[str, str] | None
     observed: dict[str, Any] | None
+    ending: dict[str, Any] | None
+    machine: str
+    stop: bool
     next: int
     gaps: list[Gap]
     lost: list[Lost]
@@ -207,8 +211,30 @@ class HostsAnswer(Struct):
     hosts: list[Host]
 
 
+class StopDelivery(Struct):
+    """What the agent of one host did about a request to stop: "written", or "failed" and why."""
+
+    machine: str
+    time: int
+    result: str
+    reason: str
+
+
+class StopState(Struct):
+    """The newest request to stop a run. done: since when the writers it was for are gone."""
+
+    id: int
+    by: str
+    asked: int
+    done: int | None
+    deliveries: list[StopDelivery]
+
+
 class RunDetail(Run, kw_only=True):
-    """One run with all that is known about it but its points, console and values."""
+    """One run with all that is known about it but its points, console and values.
+
+    can_stop: it runs, a process of it looks for requests to stop, and the caller may ask.
+    """
 
     machine: str
     host: Host | None
@@ -218,6 +244,8 @@ class RunDetail(Run, kw_only=True):
     fields: dict[str, Any]
     console_lines: int
     streams: list[StreamState]
+    stop: StopState | None
+    can_stop: bool
 
 
 # --- points ---

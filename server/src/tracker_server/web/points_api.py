@@ -122,7 +122,7 @@ class PointsApi:
                 end=query.end,
                 buckets=query.buckets,
             )
-            return answers.SeriesAnswer(cursor, {name: _series(each) for name, each in found.items()})
+            return answers.SeriesAnswer(cursor, {name: series_answer(each) for name, each in found.items()})
 
         return await self._reader.run(read)
 
@@ -165,7 +165,7 @@ class PointsApi:
             cursor, found = self._store.hosts.series(
                 host, _unique(query.metric), start=query.start, end=query.end, buckets=query.buckets
             )
-            return answers.SeriesAnswer(cursor, {name: _series(each) for name, each in found.items()})
+            return answers.SeriesAnswer(cursor, {name: series_answer(each) for name, each in found.items()})
 
         return await self._reader.run(read)
 
@@ -183,7 +183,8 @@ def _metrics(metrics: list[stored.MetricSummary]) -> answers.MetricsAnswer:
     )
 
 
-def _series(series: stored.Series) -> answers.Series:
+def series_answer(series: stored.Series) -> answers.Series:
+    """Return a series as the API shows it."""
     return answers.Series(
         x=series.x.tolist(),
         step=series.step.tolist(),

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, field
 
 from tracker_server.lanes import Lane
+from tracker_server.principal import ADMIN, INGEST, Principal
 from tracker_server.store import runs as stored
 from tracker_server.store.accounts import AccountStore
 from tracker_server.store.errors import NotFound
+from tracker_server.store.stops import StopRequest
 from tracker_server.store.store import Store
 from tracker_server.store.streams import Stream
 
@@ -166,6 +168,10 @@ class RunsApi:
             host = answers.Host(found.machine, found.host, found.seen, json_value(found.inventory))
         except NotFound:
             host = None
+        stop = self._store.stops.of_run(run.id)
+        stoppable = detail.run.state == "running" and any(
+            each.stop and each.state == "live" for each in detail.streams
+        )
         return answers.RunDetail(
             **_run_fields(detail.run),
             machine=run.machine,
@@ -176,6 +182,8 @@ class RunsApi:
             fields=json_value(detail.fields),
             console_lines=run.console_lines,
             streams=[_stream(each) for each in detail.streams],
+            stop=None if stop is None else stop_state(stop),
+            can_stop=stoppable and may_stop(self._store, call.principal, run),
         )
 
     async def console(self, call: Call[ConsoleQuery, None]) -> answers.ConsoleAnswer:
@@ -226,6 +234,29 @@ def get_run(store: Store, call: Call[Any, Any]) -> stored.Run:
     return store.runs.get(call.principal.entity_id, call.path("project"), call.path("run"))
 
 
+def may_stop(store: Store, principal: Principal, run: stored.Run) -> bool:
+    """Return whether a principal may stop a run: an admin, or whoever may write it, with a key to write."""
+    if principal.may(ADMIN):
+        return True
+    if not principal.may(INGEST):
+        return False
+    return principal.id == run.principal_id or store.runs.is_granted(run, principal.id)
+
+
+def stop_state(request: StopRequest) -> answers.StopState:
+    """Return a request as the API shows it."""
+    return answers.StopState(
+        id=request.id,
+        by=request.by,
+        asked=request.asked,
+        done=request.done,
+        deliveries=[
+            answers.StopDelivery(each.machine, each.time, each.result, each.reason)
+            for each in request.deliveries
+        ],
+    )
+
+
 def _run_fields(run: stored.Run) -> dict[str, Any]:
     return {name: getattr(run, name) for name in answers.Run.__struct_fields__}
 
@@ -250,6 +281,9 @@ def _stream(stream: Stream) -> answers.StreamState:
         exit_code=stream.exit_code,
         exception=stream.exception,
         observed=json_value(stream.observed),
+        ending=json_value(stream.ending),
+        machine=stream.machine,
+        stop=stream.stop,
         next=stream.next,
         gaps=[answers.Gap(each.offset, each.bytes, each.reason) for each in stream.gaps],
         lost=[answers.Lost(each.records, each.reason, each.time) for each in stream.lost],
