@@ -7,6 +7,7 @@ of opening.py.
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 from collections.abc import Collection
@@ -79,6 +80,15 @@ class Disk(Opener):
     def size(self, fd: int) -> int:
         """Return the size of an open file."""
         return os.fstat(fd).st_size
+
+    def data_after(self, fd: int, offset: int, size: int) -> int:
+        """Return where the next data is in an open file, its size when only a hole follows."""
+        try:
+            return os.lseek(fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return size
+            return offset  # a file system that does not tell
 
     # The agent's own files.
 

@@ -59,6 +59,16 @@ class Reading:
     exited: bool = False  #: the last line read is an EXIT
     stuck: bool = False  #: WAITING with bytes that are no whole line yet
 
+    def add_missing(self, size: int, reason: str) -> None:
+        """Add a gap; one that follows on another for the same reason makes that longer."""
+        last = self.pieces[-1] if self.pieces else None
+        if isinstance(last, Missing) and last.reason == reason:
+            self.pieces[-1] = Missing(last.offset, last.size + size, reason)
+        else:
+            self.pieces.append(Missing(self.position, size, reason))
+        self.position += size
+        self.exited = False
+
     @property
     def data_bytes(self) -> int:
         """Bytes of records among the pieces."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from tracker.protocol.header import Header
 from tracker.protocol.layout import CREDENTIALS_FILE, live_name, parse_segment_name, parse_user_directory
@@ -32,6 +34,8 @@ FRESH_NS = 60_000_000_000
 #: A directory whose time stamp stays the same is listed anew this often: its clock may be another machine's.
 RELIST_S = 60.0
 FOREIGN_MAX = 1000
+#: Directories looked at in one call of empty_directories().
+EMPTY_PER_LOOK = 500
 
 
 @dataclass(eq=False, slots=True)
@@ -50,6 +54,8 @@ class Entry:
     # Set by the pipeline:
     finished: bool = False  #: shipped to its end: no need to look at its files
     ask_lock: bool = True  #: nothing else tells when its writer dies
+    # Set by the caretaker:
+    removed_because: str | None = None  #: a limit made it go before it was shipped
 
 
 @dataclass(slots=True)
@@ -108,6 +114,7 @@ class Scanner:
     ) -> None:
         self.root = root
         self.problem: str | None = None  #: why the root cannot be scanned
+        self.disk_problem: str | None = None  #: set by the caretaker
         self.foreign: dict[
             str, str
         ] = {}  #: path → why it is left alone; replaced whole, read by other threads
@@ -128,6 +135,7 @@ class Scanner:
         self._heap: list[tuple[float, int, _Directory]] = []
         self._sequence = 0
         self._foreign_changed = False
+        self._round: deque[_Directory] = deque()
         if own_uid is not None:
             self._users[""] = _User("", own_uid, disk.user_name(own_uid))
 
@@ -157,6 +165,26 @@ class Scanner:
         for entry in asked:
             self._ask(entry)
         return asked
+
+    def places(self) -> list[Place]:
+        """Return all run directories."""
+        return [directory.place for directory in self._by_path.values()]
+
+    def empty_directories(self) -> list[Place]:
+        """Return some run directories in which no stream was found, others each time."""
+        some = list(islice(self._next_directories(), EMPTY_PER_LOOK))
+        return [directory.place for directory in some if directory.relist_at and not directory.entries]
+
+    def _next_directories(self) -> Iterator[_Directory]:
+        """Yield run directories for ever-repeating rounds, going on where the last call stopped."""
+        while self._by_path:
+            if not self._round:
+                self._round = deque(self._by_path.values())
+            directory = self._round.popleft()
+            if not directory.gone:
+                yield directory
+            if not self._round:
+                return
 
     def _scan_root(self, now: float, findings: Findings) -> None:
         try:

@@ -12,18 +12,21 @@ from tracker.protocol.codec import parse_start, read_line
 from tracker.protocol.errors import HeaderError, IncompleteError
 from tracker.protocol.header import HEADER_BYTES_MAX, Header, read_header
 from tracker.protocol.kinds import EXIT, HEADER, LINE_BYTES_MAX
-from tracker.protocol.reader import DAMAGED, MISSING, TORN_TAIL, Gap, Lines, Wait, next_piece
+from tracker.protocol.reader import DAMAGED, MISSING, TORN_TAIL, Gap, Lines, Piece, Wait, next_piece
 
 from .disk import Disk
 from .losses import LossReason
 from .open_files import OpenFiles
 from .opening import Place
-from .pieces import Data, Diverged, Missing, Reading, State
+from .pieces import Data, Diverged, Reading, State
 from .segments import Segment, Segments
 
 CHUNK_BYTES = 256 * 1024
 
+_HOLE = "hole"
+
 _REASONS = {
+    _HOLE: LossReason.MISSING.because("the file has a hole here"),
     DAMAGED: LossReason.DAMAGED.text,
     TORN_TAIL: LossReason.TORN_TAIL.text,
     MISSING: LossReason.MISSING.text,
@@ -48,6 +51,7 @@ class Tail:
     def __init__(self, place: Place, stream: bytes, files: OpenFiles, own: bool = False) -> None:
         self.segments = Segments(place, stream, files, own)
         self._disk = files.disk
+        self.given_up: dict[int, str] = {}  #: segments that were removed or emptied, and why
         self._end = 0
 
     @property
@@ -142,8 +146,13 @@ class Tail:
             head = self._disk.pread(fd, segment.start, 0)
             offset = segment.start
         wants = max(min(limit, CHUNK_BYTES), 4096)
+        piece: Piece
         while True:
             data = self._disk.pread(fd, wants, offset)
+            hole = self._hole(fd, offset, size) if data[:1] == b"\0" and not (growing and not waited) else 0
+            if hole:
+                piece = Gap(hole, _HOLE)
+                break
             more = len(data) == wants and size > offset + wants
             piece = next_piece(data, segment.seeds, more, growing, growing and waited, keep=False)
             if not isinstance(piece, Wait) or not more or piece.wants <= len(data):
@@ -164,8 +173,9 @@ class Tail:
             reading.exited = False
             return _Step.MOVED
         elif isinstance(piece, Gap):
-            reading.pieces.append(Missing(reading.position, piece.size, _REASONS[piece.reason]))
-            reading.exited = False
+            reading.pending -= piece.size
+            reading.add_missing(piece.size, self._reason(segment.number, piece))
+            return _Step.MOVED
         elif piece.wants == 0:
             return _Step.ENDED
         else:
@@ -175,6 +185,13 @@ class Tail:
         reading.position += len(head) + piece.size
         reading.pending -= piece.size
         return _Step.MOVED
+
+    def _hole(self, fd: int, offset: int, size: int) -> int:
+        """Return how many bytes from offset on were never written, or were given up by a limit."""
+        return max(0, min(self._disk.data_after(fd, offset, size), size) - offset)
+
+    def _reason(self, number: int, gap: Gap) -> str:
+        return (self.given_up.get(number) if gap.reason == _HOLE else None) or _REASONS[gap.reason]
 
     def _behind_end(self, segment: Segment, reading: Reading, size: int, live: bool) -> _Step:
         """Decide about a position behind the end of the segment it should be in."""
@@ -205,9 +222,9 @@ class Tail:
                 self.segments.set_numbers([*self.segments.numbers, number])
                 return False
         # A file that is there but cannot be opened raises before it comes to this.
-        reading.pieces.append(Missing(reading.position, size, _NO_HEADER if between else _REASONS[MISSING]))
-        reading.position += size
-        reading.exited = False
+        given_up = (self.given_up.get(number) for number in range(first, segment.number))
+        reason = next(filter(None, given_up), _REASONS[MISSING])
+        reading.add_missing(size, _NO_HEADER if between else reason)
         return True
 
     def _finish(self, current: Segment | None, reading: Reading, live: bool) -> State:
@@ -220,9 +237,7 @@ class Tail:
                 size = self._disk.size(fd)
                 if size and current is not None:
                     reason = _TORN_HEADER if _is_torn_header(self._disk, fd) else _NO_HEADER
-                    reading.pieces.append(Missing(reading.position, size, reason))
-                    reading.position += size
-                    reading.exited = False
+                    reading.add_missing(size, reason)
         return State.END
 
 
