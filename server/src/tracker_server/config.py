@@ -56,7 +56,14 @@ class LimitSettings:
     #: Requests waiting for the writer; more gets 503 with Retry-After.
     ingest_queue: int = 64
     json_request_bytes: int = 2 * MIB
-    blob_bytes: int = 5 * 1024 * MIB
+    blob_bytes: int = 64 * 1024 * MIB
+    #: Files are refused (503) where they would leave less of the disk free: records come first.
+    blob_reserve_bytes: int = 1024 * MIB
+    #: Files that have arrived in part, in all and of one principal; the oldest of his own go first.
+    uploads: int = 10_000
+    uploads_per_principal: int = 2_000
+    upload_bytes: int = 256 * 1024 * MIB
+    upload_bytes_per_principal: int = 128 * 1024 * MIB
     #: Reads running at once (threads), and waiting for one; more gets 503.
     read_threads: int = 4
     read_queue: int = 128

@@ -11,6 +11,7 @@ from .console import ConsoleLine, ConsoleStore
 from .host_rows import HostRows
 from .observed_rows import ObservedRows
 from .points import PointBatch
+from .run_files import RunFileRows
 from .run_rows import RunRows
 from .stream_rows import StreamRows
 from .stops import StopRows
@@ -27,6 +28,7 @@ class Transaction:
         self.runs = RunRows(connection, points)
         self.hosts = HostRows(connection, points)
         self.observed = ObservedRows(connection)
+        self.files = RunFileRows(connection)
         self.stops = StopRows(connection)
 
     def savepoint(self) -> AbstractContextManager[Any]:
