@@ -31,14 +31,12 @@ from .store.epoch import begin_life
 from .store.errors import StoreUnavailable
 from .store.projects import ProjectStore
 from .store.store import Store, open_store
-from .store.uploads import UploadLimits, Uploads
 from .web.accounts_api import AccountsApi
 from .web.authenticator import Authenticator
 from .web.blobs_api import BlobsApi
-from .web.endpoint import Endpoint, answer_errors
 from .web.crash_api import CrashApi
+from .web.endpoint import Endpoint, answer_errors
 from .web.errors import ApiError
-from .web.files_api import FilesApi
 from .web.ingest_api import IngestApi
 from .web.news import EventsApi
 from .web.openapi import describe
@@ -47,9 +45,9 @@ from .web.routes import Route
 from .web.runs_api import RunsApi
 from .web.security import add_headers, allowed_hosts, check_host
 from .web.server_api import ServerApi
+from .web.stop_api import StopApi, Waiters
 from .web.ui import Ui
 
-from .web.stop_api import StopApi, Waiters
 log = structlog.get_logger()
 
 #: How long a write waits for another process's lock. A queue of such waits must fit into an agent's patience.
@@ -73,16 +71,6 @@ class Server:
         self.settings = settings
         self._data = data
         self.store: Store = open_store(data.database_url, data.blobs, busy_timeout_s=BUSY_TIMEOUT_S)
-        self.store.blobs.reserve_bytes = limits.blob_reserve_bytes
-        self._unfinished = Uploads(
-            self.store.blobs,
-            UploadLimits(
-                limits.uploads,
-                limits.uploads_per_principal,
-                limits.upload_bytes,
-                limits.upload_bytes_per_principal,
-            ),
-        )
         life = begin_life(self.store, data.try_life())
         data.write_life(life.token)
         self.epoch = life.epoch
@@ -100,6 +88,7 @@ class Server:
         self._uploads = Lane("uploads", UPLOADS_AT_ONCE, UPLOADS_AT_ONCE)
         self._folder = Lane("folder", 1, 1)
 
+        self.waiters = Waiters()
         self.hub = LiveHub(limits.live_subscribers, limits.live_subscribers_per_principal, time.monotonic)
         self._authenticator = Authenticator(self.accounts, self._lookups, settings.http.public_url)
         self.routes: list[Route] = self._make_routes()
@@ -113,20 +102,12 @@ class Server:
             *IngestApi(
                 self.store, self.epoch, self._writer, self._decoder, self._lookups, self.hub, limits
             ).routes(),
-        self.waiters = Waiters()
             *RunsApi(self.store, self.accounts, self._reader, self._writer).routes(),
+            *StopApi(self.store, self._lookups, self._writer, self.waiters).routes(),
+            *CrashApi(self.store, self._reader).routes(),
             *PointsApi(self.store, self._reader).routes(),
             *BlobsApi(
-                self.store,
-                ProjectStore(self.store),
-                self._lookups,
-                self._writer,
-                self._uploads,
-                self._unfinished,
-                limits,
-            ).routes(),
-            *FilesApi(
-                self.store, self._unfinished, self.epoch, self._reader, self._writer, self.hub, limits
+                self.store, ProjectStore(self.store), self._lookups, self._writer, self._uploads, limits
             ).routes(),
             *AccountsApi(self.accounts, self._lookups, self._writer, failures, public_url).routes(),
             *EventsApi(self.hub, self._authenticator).routes(),
@@ -137,8 +118,6 @@ class Server:
         hosts = allowed_hosts(self.settings.http)
         ui = Ui()
 
-            *StopApi(self.store, self._lookups, self._writer, self.waiters).routes(),
-            *CrashApi(self.store, self._reader).routes(),
         @web.middleware
         async def surround(
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -163,6 +142,7 @@ class Server:
 
         async def on_shutdown(_: web.Application) -> None:
             self.hub.close()
+            self.waiters.close()
 
         application = web.Application(middlewares=[surround])
         application.on_response_prepare.append(on_prepare)
@@ -185,7 +165,6 @@ class Server:
         await runner.setup()
         try:
             await web.SockSite(runner, listener).start()
-            self.waiters.close()
             http = self.settings.http
             url = http.public_url or f"http://{url_host(http.host)}:{listener.getsockname()[1]}"
             self._data.write_url(url)

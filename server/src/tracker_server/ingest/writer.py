@@ -58,17 +58,6 @@ class Writer:
         row = self._transaction.streams.find(self._principal.entity_id, uid, stream)
         return 0 if row is None else row.next
 
-    def run_of(self, uid: int, stream: bytes) -> tuple[RunRow, Header] | None:
-        """Return the run that a stream writes, None while there is none. Raise RefusedError."""
-        row = self._find(uid, stream)
-        if row is None or row.run_id is None or row.header is None:
-            return None
-        return self._transaction.runs.get(row.run_id), row.header
-
-    def touch_run(self, run_id: int) -> None:
-        """Note that a run has changed."""
-        self._runs.setdefault(run_id, False)
-
     def changed_runs(self) -> list[AnyRow]:
         """Settle the state of the runs that changed and return their news."""
         news = []
@@ -80,10 +69,15 @@ class Writer:
                     "state": derived.state,
                     "exit_code": derived.exit_code,
                     "finished": derived.finished,
+                    "cause": self._cause(run_id, derived.state),
                 }
+                self._transaction.stops.settle(run_id, self._now)
             self._transaction.runs.update(run_id, values)
             news.append(self._transaction.runs.news(run_id))
         return news
+
+    def _cause(self, run_id: int, state: str) -> str | None:
+        return None if state == "running" else run_cause(self._transaction.runs.endings(run_id))
 
     def changed_hosts(self) -> list[str]:
         """Return the machine ids of hosts that have something new."""
@@ -91,16 +85,11 @@ class Writer:
 
     # --- entries -------------------------------------------------------------------------------------
 
-                    "cause": self._cause(run_id, derived.state),
     def add_lines(self, uid: int, stream: bytes, user: str, offset: int, data: bytes) -> None:
-                self._transaction.stops.settle(run_id, self._now)
         """Store what is new in some lines. Raise RefusedError."""
         row = self._find(uid, stream)
         fitted = fit_lines(_position(row), stream, offset, data)
         if fitted is None:
-    def _cause(self, run_id: int, state: str) -> str | None:
-        return None if state == "running" else run_cause(self._transaction.runs.endings(run_id))
-
             return
         header = fitted.position.header
         assert header is not None
@@ -339,6 +328,7 @@ class Writer:
                 records.exit.time,
                 exit_code=records.exit.code,
                 exception=None if exception is None else dump_json(json_value(exception)),
+                ending=dump_json(json_value(records.exit.facts)) if records.exit.facts else None,
             )
             if row.run_id is not None:
                 self._runs[row.run_id] = True
@@ -350,7 +340,6 @@ class Writer:
         if records.raw:
             self._transaction.streams.add_raw(row.id, records.raw)
         for reason, problem in records.problems.items():
-                ending=dump_json(json_value(records.exit.facts)) if records.exit.facts else None,
             self._transaction.streams.count_problem(row.id, reason, problem.count, problem.offset)
 
 

@@ -11,10 +11,9 @@ from .console import ConsoleLine, ConsoleStore
 from .host_rows import HostRows
 from .observed_rows import ObservedRows
 from .points import PointBatch
-from .run_files import RunFileRows
 from .run_rows import RunRows
-from .stream_rows import StreamRows
 from .stops import StopRows
+from .stream_rows import StreamRows
 
 
 class Transaction:
@@ -27,9 +26,8 @@ class Transaction:
         self.streams = StreamRows(connection)
         self.runs = RunRows(connection, points)
         self.hosts = HostRows(connection, points)
-        self.observed = ObservedRows(connection)
-        self.files = RunFileRows(connection)
         self.stops = StopRows(connection)
+        self.observed = ObservedRows(connection)
 
     def savepoint(self) -> AbstractContextManager[Any]:
         """Return a block that is undone alone when it raises."""
