@@ -47,6 +47,7 @@ from .web.security import add_headers, allowed_hosts, check_host
 from .web.server_api import ServerApi
 from .web.stop_api import StopApi, Waiters
 from .web.ui import Ui
+from .web.unparsable import JsonErrorRunner
 
 log = structlog.get_logger()
 
@@ -156,7 +157,7 @@ class Server:
         self, listener: socket.socket, stop: asyncio.Event, on_listening: Callable[[str], None]
     ) -> None:
         """Serve until `stop` is set; then finish what is in flight."""
-        runner = web.AppRunner(
+        runner = JsonErrorRunner(
             self.application(),
             access_log=None,
             auto_decompress=False,  # how much a body may grow is for its handler to say

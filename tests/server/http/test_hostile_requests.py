@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -244,4 +245,33 @@ def test_a_search_text_is_bounded(server: ServerProcess, keys: Keys) -> None:
 def test_a_request_line_without_end_is_refused(server: ServerProcess, keys: Keys) -> None:
     answer = ask(server.url, "GET", "/api/v1/runs?q=" + "x" * 20_000, key=keys.read)
 
-    assert answer.status in (400, 414)
+    assert answer.status == 431
+    assert answer.error == "too_long"
+    assert "8190" in answer.json["reason"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40) + b"\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"hello there\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost\r\n\r\n",
+        b"POST /api/v1/ingest HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: minus\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_answered_with_json_and_leaves_no_trace_in_the_log(
+    server: ServerProcess, raw: bytes
+) -> None:
+    before = server.log()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(raw)
+        with connection.makefile("rb") as file:
+            answer = file.read()
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] in (b"400", b"431")
+    assert b"content-type: application/json" in head.lower()
+    check(400, body)
+    assert server.log() == before

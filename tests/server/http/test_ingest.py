@@ -22,6 +22,7 @@ from tests.support.http_client import Answer, ask
 from tests.support.record_stream import RecordStream, pack_request, send
 from tests.support.server_process import ServerProcess
 from tracker_server.web import endpoint
+from tracker_server.web.byte_budget import ByteBudget
 from tracker_server.web.errors import ApiError
 
 HEADERS = {"Content-Type": "application/msgpack", "Content-Encoding": "zstd", "X-Tracker-Protocol": "1"}
@@ -232,7 +233,7 @@ def test_more_than_the_budget_in_flight_is_turned_away_and_nothing_is_lost(tmp_p
                 assert answer.status == 200 or int(answer.headers["Retry-After"]) >= 1
 
         threads = [threading.Thread(target=deliver, args=(n,)) for n in range(len(streams))]
-        holder = hold_budget(server, key, 2_500_000)
+        holder = hold_budget(server, key, 1_200_000)
         for thread in threads:
             thread.start()
         wait_until(lambda: all(answers), what="an answer to each request")
@@ -270,6 +271,66 @@ def announce_body(server: ServerProcess, key: str, size: int) -> socket.socket:
         ).encode()
     )
     return connection
+
+
+def test_a_slow_sender_holds_his_share_and_stops_nobody_else(tmp_path: Path) -> None:
+    limits = tmp_path / "limits.toml"
+    limits.write_text("[limits]\ningest_bytes_in_flight = 3_000_000\n")
+    with ServerProcess(tmp_path / "server", arguments=("--config", str(limits))) as server:
+        slow, other = server.new_key("slow"), server.new_key("other")
+        holders = [announce_body(server, slow, 700_001) for _ in range(8)]
+        for holder in holders:
+            try:
+                holder.sendall(bytes(700_000))
+            except OSError:
+                pass  # turned away: his share is taken
+        wait_until(
+            lambda: sum(is_open(holder) for holder in holders) <= 2, what="what is beyond his share refused"
+        )
+        stream = RecordStream("fast", "ingest")
+        stream.print("x" * 600_000)
+
+        answer = send(server.url, other, stream.take())
+        more = RecordStream("slow", "ingest")
+        more.print("x" * 900_000)
+        refused = send(server.url, slow, more.take())
+
+        assert answer.status == 200, answer.body
+        assert refused.status == 503
+        for holder in holders:
+            holder.close()
+
+
+def is_open(connection: socket.socket) -> bool:
+    """Return whether the other side has answered nothing yet and keeps the connection."""
+    connection.setblocking(False)
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        connection.settimeout(30)
+
+
+def test_shares_leave_room_for_one_more_and_come_back() -> None:
+    budget = ByteBudget(1000)
+    with budget.share(1) as first, budget.share(2) as second, budget.share(3) as third:
+        first(500)
+        with pytest.raises(ApiError):
+            first(1)
+        second(250)
+        third(125)
+        with pytest.raises(ApiError):
+            second(1)
+    with budget.share(1) as alone:
+        alone(1000)
+        with budget.share(2) as second, pytest.raises(ApiError):
+            second(1)
+    with budget.share(2) as again, budget.share(1):
+        again(500)
 
 
 def test_who_announces_much_and_sends_nothing_stops_nobody(tmp_path: Path) -> None:

@@ -385,6 +385,24 @@ def test_where_a_stream_goes_on_is_told_within_its_entity_alone(alice: Committer
     assert (foreign.next, foreign.crc, foreign.last) == (0, None, None)
 
 
+def test_where_a_stream_goes_on_is_told_to_who_may_write_it_alone(alice: Committer) -> None:
+    eve = add_principal(alice.store, "eve")
+    stream, homeless = StreamBytes(), StreamBytes(project=None)
+    alice.send(stream)
+    alice.commit(GapEntry(alice.uid, "alice", homeless.stream, 0, 10, "missing"))
+    asked = [(alice.uid, stream.stream), (alice.uid, homeless.stream)]
+
+    foreign = alice.store.offsets(eve, asked)
+    own = alice.store.offsets(alice.principal, asked)
+    run = alice.store.runs.get(alice.principal.entity_id, "p", "run1")
+    alice.store.runs.grant(run, eve.id, alice.uid, alice.principal.id, 0)
+    granted = alice.store.offsets(eve, asked)
+
+    assert [(each.next, each.crc, each.last) for each in foreign] == [(0, None, None)] * 2
+    assert [each.next for each in own] == [stream.end, 10]
+    assert [each.next for each in granted] == [stream.end, 0]
+
+
 def test_a_run_that_asks_for_another_entity_is_forbidden(alice: Committer) -> None:
     (outcome,) = alice.send(StreamBytes(fields={"entity": "other"}))
 

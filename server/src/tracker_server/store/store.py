@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, make_url, select
+from sqlalchemy import Connection, and_, exists, insert, make_url, or_, select
 
 from ..principal import Principal
 from . import migrations, schema
@@ -81,15 +81,31 @@ class Store:
         return self.database.read()
 
     def offsets(self, principal: Principal, streams: Sequence[tuple[int, bytes]]) -> list[Offset]:
-        """Return the position of each (uid, stream id) of the principal's entity; 0 for unknown ones."""
+        """Return the position of each (uid, stream id) that the principal may write to; 0 for all others.
+
+        How far somebody else's stream is, or that there is one, is none of his business: ingest() refuses
+        what he sends to it without saying so, too.
+        """
         found: dict[tuple[int, bytes], Offset] = {}
-        table = schema.streams.c
+        table, runs, grants = schema.streams.c, schema.runs.c, schema.run_grants.c
+        granted = exists().where(
+            grants.run_id == table.run_id,
+            grants.principal_id == principal.id,
+            or_(grants.uid.is_(None), grants.uid == table.uid),
+        )
+        his = or_(
+            and_(table.run_id.is_(None), table.principal_id == principal.id),
+            and_(runs.principal_id == principal.id, runs.uid == table.uid),
+            granted,
+        )
+        known = select(table.uid, table.stream, table.next, table.crc, table.last).select_from(
+            schema.streams.outerjoin(schema.runs, runs.id == table.run_id)
+        )
         with self.database.read() as connection:
             for at in range(0, len(streams), 500):
                 ids = [stream for _, stream in streams[at : at + 500]]
-                query = select(table.uid, table.stream, table.next, table.crc, table.last)
                 for row in connection.execute(
-                    query.where(table.entity_id == principal.entity_id, table.stream.in_(ids))
+                    known.where(table.entity_id == principal.entity_id, table.stream.in_(ids), his)
                 ):
                     found[row.uid, row.stream] = Offset(*row)
         return [found.get(key) or Offset(*key, 0, None, None) for key in streams]

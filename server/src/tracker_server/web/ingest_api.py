@@ -8,8 +8,7 @@ before anything is read; commits run one after another in the writer's lane. Ful
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -29,8 +28,9 @@ from tracker_server.live import LiveHub
 from tracker_server.store.store import Store
 
 from .answers import IngestAnswer, OffsetsAnswer, StreamAnswer, StreamOffset
+from .byte_budget import ByteBudget
 from .endpoint import read_body
-from .errors import ApiError, busy
+from .errors import ApiError
 from .json_values import encode_json
 from .news import to_news
 from .routes import Access, Call, NoQuery, Route
@@ -56,34 +56,6 @@ class OffsetsBody(Struct):
     machine: Annotated[str, Meta(max_length=128)] = ""
     host: Annotated[str, Meta(max_length=256)] = ""
     agent: Annotated[str, Meta(max_length=256)] = ""
-
-
-class ByteBudget:
-    """Counts bytes held in memory; refuses to go beyond its size."""
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-
-    @contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
-        """Lend a function that takes bytes until the block ends, or raises ApiError 503."""
-        held = 0
-
-        def take(size: int) -> None:
-            nonlocal held
-            self.check(size)
-            self._left -= size
-            held += size
-
-        try:
-            yield take
-        finally:
-            self._left += held
-
-    def check(self, size: int) -> None:
-        """Raise ApiError 503 unless that many bytes are there now."""
-        if size > self._left:
-            raise busy()
 
 
 class IngestApi:
@@ -150,8 +122,9 @@ class IngestApi:
         if length is not None and length > compressed_max:
             raise ApiError(413, "too_large", f"an ingest request has at most {compressed_max} bytes")
 
-        self._budget.check(length or 0)
-        with self._budget.share() as take:
+        principal = call.principal
+        self._budget.check(principal.id, length or 0)
+        with self._budget.share(principal.id) as take:
             # Bytes count as they come: who announces many and sends none must not stop the others.
             body = await read_body(request, compressed_max, take)
             # What a frame will need is known once it is there; one that does not say counts in full.
