@@ -31,12 +31,14 @@ from .store.epoch import begin_life
 from .store.errors import StoreUnavailable
 from .store.projects import ProjectStore
 from .store.store import Store, open_store
+from .store.uploads import UploadLimits, Uploads
 from .web.accounts_api import AccountsApi
 from .web.authenticator import Authenticator
 from .web.blobs_api import BlobsApi
 from .web.crash_api import CrashApi
 from .web.endpoint import Endpoint, answer_errors
 from .web.errors import ApiError
+from .web.files_api import FilesApi
 from .web.ingest_api import IngestApi
 from .web.news import EventsApi
 from .web.openapi import describe
@@ -72,6 +74,16 @@ class Server:
         self.settings = settings
         self._data = data
         self.store: Store = open_store(data.database_url, data.blobs, busy_timeout_s=BUSY_TIMEOUT_S)
+        self.store.blobs.reserve_bytes = limits.blob_reserve_bytes
+        self._unfinished = Uploads(
+            self.store.blobs,
+            UploadLimits(
+                limits.uploads,
+                limits.uploads_per_principal,
+                limits.upload_bytes,
+                limits.upload_bytes_per_principal,
+            ),
+        )
         life = begin_life(self.store, data.try_life())
         data.write_life(life.token)
         self.epoch = life.epoch
@@ -108,7 +120,16 @@ class Server:
             *CrashApi(self.store, self._reader).routes(),
             *PointsApi(self.store, self._reader).routes(),
             *BlobsApi(
-                self.store, ProjectStore(self.store), self._lookups, self._writer, self._uploads, limits
+                self.store,
+                ProjectStore(self.store),
+                self._lookups,
+                self._writer,
+                self._uploads,
+                self._unfinished,
+                limits,
+            ).routes(),
+            *FilesApi(
+                self.store, self._unfinished, self.epoch, self._reader, self._writer, self.hub, limits
             ).routes(),
             *AccountsApi(self.accounts, self._lookups, self._writer, failures, public_url).routes(),
             *EventsApi(self.hub, self._authenticator).routes(),

@@ -58,6 +58,17 @@ class Writer:
         row = self._transaction.streams.find(self._principal.entity_id, uid, stream)
         return 0 if row is None else row.next
 
+    def run_of(self, uid: int, stream: bytes) -> tuple[RunRow, Header] | None:
+        """Return the run that a stream writes, None while there is none. Raise RefusedError."""
+        row = self._find(uid, stream)
+        if row is None or row.run_id is None or row.header is None:
+            return None
+        return self._transaction.runs.get(row.run_id), row.header
+
+    def touch_run(self, run_id: int) -> None:
+        """Note that a run has changed."""
+        self._runs.setdefault(run_id, False)
+
     def changed_runs(self) -> list[AnyRow]:
         """Settle the state of the runs that changed and return their news."""
         news = []

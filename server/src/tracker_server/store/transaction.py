@@ -11,6 +11,7 @@ from .console import ConsoleLine, ConsoleStore
 from .host_rows import HostRows
 from .observed_rows import ObservedRows
 from .points import PointBatch
+from .run_files import RunFileRows
 from .run_rows import RunRows
 from .stops import StopRows
 from .stream_rows import StreamRows
@@ -28,6 +29,7 @@ class Transaction:
         self.hosts = HostRows(connection, points)
         self.stops = StopRows(connection)
         self.observed = ObservedRows(connection)
+        self.files = RunFileRows(connection)
 
     def savepoint(self) -> AbstractContextManager[Any]:
         """Return a block that is undone alone when it raises."""
