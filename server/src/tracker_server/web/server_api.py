@@ -41,7 +41,7 @@ class ServerApi:
 
     async def server(self, _: Call[NoQuery, None]) -> answers.ServerAnswer:
         """Say what this server is and which protocol it speaks."""
-        return answers.ServerAnswer("tracker", __version__, PROTOCOL, ["zstd", "files"], self._epoch)
+        return answers.ServerAnswer("tracker", __version__, PROTOCOL, ["zstd", "files", "requests"], self._epoch)
 
     async def openapi(self, _: Call[NoQuery, None]) -> dict[str, Any]:
         """Return the API document."""
