@@ -41,6 +41,11 @@ class Examples:
         assert all("error" not in each for each in answer.json["streams"]), answer
         blob = f"/api/v1/projects/default/project-{MARK}/blobs/{DIGEST}"
         assert ask(server.url, "PUT", blob, key=keys.agent, body=BLOB).status == 200
+        self.stream = stream.stream.hex()
+        told = {"path": "files/a", "sha256": DIGEST, "size": len(BLOB), "mtime": 5}
+        body = {"uid": 1000, "stream": self.stream, "files": [told]}
+        answer = ask(server.url, "POST", FILES, key=keys.agent, json_body=body)
+        assert answer.json["files"][0]["state"] == "stored", answer
         self.parts = {
             "entity": "default",
             "project": f"project-{MARK}",
@@ -54,6 +59,7 @@ class Examples:
             "/api/v1/runs/{entity}/{project}/{run}/points": {"metric": ["loss", "bad"]},
             "/api/v1/hosts/{machine}/series": {"metric": "cpu"},
             "/api/v1/hosts/{machine}/requests": {"wait_s": 0},
+            "/api/v1/runs/{entity}/{project}/{run}/file": {"path": "files/a"},
         }
         self.made = 0
 
@@ -69,6 +75,7 @@ class Examples:
         parts = dict(self.parts)
         body: bytes | None = None
         json_body: Any = None
+        headers = dict(headers or {})
         self.made += 1
         match (method, path):
             case ("POST", "/api/v1/ingest"):
@@ -92,6 +99,12 @@ class Examples:
                 run = f"/api/v1/runs/default/project-{MARK}/walk/stop"
                 parts["id"] = str(ask(self.server.url, "POST", run, key=self.server.admin_key).json["id"])
                 json_body = {"result": "written"}
+            case ("POST", "/api/v1/files"):
+                told = {"path": "files/a", "sha256": DIGEST, "size": len(BLOB), "mtime": 5}
+                json_body = {"uid": 1000, "stream": self.stream, "files": [told]}
+            case ("PATCH", _):
+                body = BLOB
+                headers |= {"X-Tracker-Offset": "0", "X-Tracker-Size": str(len(BLOB))}
             case ("PUT", _):
                 body = BLOB
         url = re.sub(r"{(\w+)}", lambda part: parts[part.group(1)], path)
@@ -131,16 +144,22 @@ def needs(operation: Any) -> str:
 
 
 STREAMED = "/api/v1/events"
+DOWNLOAD = "/api/v1/runs/{entity}/{project}/{run}/file"
+FILES = "/api/v1/files"
 
 
 def test_every_route_answers_as_the_document_says(examples: Examples, document: Any, keys: Keys) -> None:
     for method, path, operation in operations(document):
         if path == STREAMED:
             continue
-        answer = examples.ask(method, path, key=keys.admin)
+        owner = keys.agent if path == FILES else keys.admin
+        answer = examples.ask(method, path, key=owner)
         expected = next(int(status) for status in operation["responses"] if status != "default")
         assert answer.status == expected, (method, path, answer)
         if method == "HEAD":
+            continue
+        if path == DOWNLOAD:
+            assert answer.body == BLOB
             continue
         assert answer.headers["Content-Type"] == "application/json"
         schema = operation["responses"][str(expected)]["content"]["application/json"]["schema"]
