@@ -89,6 +89,7 @@ class Server:
 
     version: str
     epoch: str
+    capabilities: frozenset[str] = frozenset()  #: what it offers beyond what every server has to
 
 
 Failure = Retry | Locked | TooLarge | Rejected
@@ -113,8 +114,11 @@ def parse_failure(answer: Answer, now_s: float) -> Failure | None:
 
 
 def parse_ingest(answer: Answer, now_s: float) -> Accepted | Failure:
-    """Return the meaning of an answer to POST /api/v1/ingest."""
-    failure = parse_failure(answer, now_s)
+    """Return the meaning of an answer to POST /api/v1/ingest.
+
+    A 409 that says where the streams of the request go on is as good as a 200.
+    """
+    failure = None if answer.status == 409 and _names_streams(answer) else parse_failure(answer, now_s)
     if failure is not None:
         return failure
     try:
@@ -148,7 +152,9 @@ def parse_server(answer: Answer, now_s: float) -> Server | Retry | Locked:
         if fields["server"] != "tracker":
             raise ValueError("it calls itself something else")
         first, last = (int(version) for version in fields["protocol"])
-        server = Server(_text(fields, "version"), _text(fields, "epoch"))
+        offered = fields.get("capabilities", [])
+        capabilities = frozenset(each for each in offered if isinstance(each, str))
+        server = Server(_text(fields, "version"), _text(fields, "epoch"), capabilities)
     except (ValueError, KeyError, TypeError):
         return Locked("not a Tracker server: GET /api/v1/server answered something else")
     if not first <= PROTOCOL_VERSION <= last:
@@ -159,8 +165,18 @@ def parse_server(answer: Answer, now_s: float) -> Server | Retry | Locked:
     return server
 
 
+def _names_streams(answer: Answer) -> bool:
+    try:
+        return "streams" in _object(answer)
+    except ValueError:
+        return False
+
+
 def _object(answer: Answer) -> dict[str, Any]:
-    fields = json.loads(answer.body)
+    try:
+        fields = json.loads(answer.body)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - one kind of error for all of it
     return fields

@@ -39,8 +39,10 @@ class Part:
         return len(self.piece.data) if isinstance(self.piece, Data) else 64
 
 
-def encode(parts: Sequence[Part], version: str, machine: str, host: str, time_ns: int) -> bytes:
-    """Return the compressed body of a request."""
+def encode(
+    parts: Sequence[Part], version: str, machine: str, host: str, time_ns: int, compressed: bool = True
+) -> bytes:
+    """Return the body of a request."""
     packer = msgpack.Packer()
     # The records, by far the most of it, do not go through the packer, which would copy them twice. To
     # compress them piece by piece, with no copy at all, was tried: zstd makes its own and takes longer.
@@ -61,7 +63,8 @@ def encode(parts: Sequence[Part], version: str, machine: str, host: str, time_ns
         else:
             chunks.append(packer.pack({"gap": piece.size, "reason": piece.reason}))
         chunks.append(packer.pack({"uid": stream.uid, "user": stream.user}))
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(b"".join(chunks))
+    body = b"".join(chunks)
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body) if compressed else body
 
 
 def _bin_header(size: int) -> bytes:
@@ -138,4 +141,20 @@ def set_aside(pieces: Sequence[Piece], refused: dict[int, tuple[int, str]]) -> l
     return result
 
 
-__all__ = ["Part", "encode", "halve", "line_at", "line_ends", "set_aside"]
+def merge_gaps(pieces: Sequence[Piece]) -> list[Piece]:
+    """Make one gap of those that touch and have the same reason."""
+    merged: list[Piece] = []
+    for piece in pieces:
+        last = merged[-1] if merged else None
+        if (
+            isinstance(piece, Missing)
+            and isinstance(last, Missing)
+            and (last.end, last.reason) == (piece.offset, piece.reason)
+        ):
+            merged[-1] = Missing(last.offset, last.size + piece.size, last.reason)
+        else:
+            merged.append(piece)
+    return merged
+
+
+__all__ = ["Part", "encode", "halve", "line_at", "line_ends", "merge_gaps", "set_aside"]

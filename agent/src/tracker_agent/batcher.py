@@ -29,21 +29,51 @@ GROW_AFTER = 50
 BATCH_BYTES_MIN = 1024
 
 
+#: A request with old data should be over after this time, so that it does not hold up much.
+BACKFILL_REQUEST_S = 1.0
+BACKFILL_BYTES_MIN = 64 * 1024
+#: Before anything is known of how fast the server and the way there are.
+BACKFILL_BYTES_FIRST = 512 * 1024
+#: Weight of the newest request in what is thought of the speed.
+SPEED_WEIGHT = 0.3
+
+#: Streams per request are cut to a quarter of this each time that a server fails at a request.
+STREAMS_CUT = 4
+
+
 class BatchLimit:
-    """How many bytes a request may hold: what is configured, less after a server found that too large."""
+    """How much a request may hold: what is configured, less after a server found that too much."""
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes = bytes_max
+        self.streams = STREAMS_MAX
         self._bytes_max = bytes_max
         self._successes = 0
+        self._bytes_per_s = 0.0
+
+    @property
+    def backfill_bytes(self) -> int:
+        """How many bytes of old data to send at once."""
+        fast = int(self._bytes_per_s * BACKFILL_REQUEST_S) or BACKFILL_BYTES_FIRST
+        return min(self.bytes, max(BACKFILL_BYTES_MIN, fast))
 
     def shrink(self, sent: int) -> None:
-        """Note that a request of that many bytes was too large."""
+        """Note that a request of that many bytes was too large, or took too long."""
         self._successes = 0
         self.bytes = max(BATCH_BYTES_MIN, min(self.bytes, sent) // 2)
 
-    def succeeded(self) -> None:
-        """Note a request that was not too large."""
+    def isolate(self) -> None:
+        """Note that a server failed at a request: one of its streams may be the reason."""
+        self.streams = max(1, self.streams // STREAMS_CUT)
+
+    def succeeded(self, sent: int, seconds: float) -> None:
+        """Note a request that went well, how many bytes it held and how long it took."""
+        if sent >= BACKFILL_BYTES_MIN // 2:
+            # Small requests tell of the way's length, not of its width.
+            speed = sent / max(seconds, 1e-3)
+            weight = SPEED_WEIGHT if self._bytes_per_s else 1.0
+            self._bytes_per_s += weight * (speed - self._bytes_per_s)
+        self.streams = min(STREAMS_MAX, 2 * self.streams)
         self._successes += 1
         if self.bytes < self._bytes_max and self._successes >= GROW_AFTER:
             self._successes = 0
@@ -67,18 +97,20 @@ class Allotment(Generic[Key]):
     limit: int
 
 
-def plan(candidates: Sequence[Candidate[Key]], batch_bytes: int) -> list[Allotment[Key]]:
+def plan(
+    candidates: Sequence[Candidate[Key]], batch_bytes: int, streams_max: int = STREAMS_MAX
+) -> list[Allotment[Key]]:
     """Divide a request among candidates, which are given in the order of who waited longest."""
     live = [candidate for candidate in candidates if candidate.live]
     backfill = [candidate for candidate in candidates if not candidate.live]
     if live and backfill:
         # Neither side takes all the places or all the bytes; what one leaves, the other gets.
-        places = max(1, int(STREAMS_MAX * BACKFILL_SHARE))
-        backfill = backfill[: max(places, STREAMS_MAX - len(live))]
-        live = live[: STREAMS_MAX - min(len(backfill), places)]
+        places = int(streams_max * BACKFILL_SHARE)
+        backfill = backfill[: max(places, streams_max - len(live))]
+        live = live[: streams_max - min(len(backfill), places)]
         reserved = min(int(batch_bytes * BACKFILL_SHARE), sum(map(_wants, backfill)))
     else:
-        live, backfill = live[:STREAMS_MAX], backfill[:STREAMS_MAX]
+        live, backfill = live[:streams_max], backfill[:streams_max]
         reserved = 0
     for_live = allot([_wants(candidate) for candidate in live], batch_bytes - reserved)
     for_backfill = allot([_wants(candidate) for candidate in backfill], batch_bytes - sum(for_live))

@@ -1,13 +1,14 @@
-"""What a lane asks of a server, with one key: who it is, how far streams are, and to take records.
+"""What a lane asks of a server, with one key: how far streams are, and to take records.
 
 The one place where answers that concern a whole request become Unavailable (try again, for ever) or LockedOut
-(keep everything and look again now and then).
+(keep everything and look again now and then), and where the endpoint hears how well the server is.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from . import answers
 from .answers import Accepted, Locked, Offsets, Rejected, Retry, TooLarge
@@ -16,16 +17,23 @@ from .clock import Clock
 from .counters import Counters
 from .endpoint import Endpoint
 from .own_stream import Identity
+from .pieces import Data
 from .streams import Stream
 from .transport import Answer, TransportError
+
+Verdict = TypeVar("Verdict", Offsets, Accepted)
+
+#: Statuses that say: less, or later.
+CONGESTED = (408, 429, 503, 504)
 
 
 class Unavailable(Exception):
     """The server cannot be reached or is not well: try again, for ever."""
 
-    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, reason: str, status: int | None = None, timed_out: bool = False) -> None:
         super().__init__(reason)
-        self.retry_after_s = retry_after_s
+        self.status = status  #: of the answer, None where there was none
+        self.timed_out = timed_out
 
 
 class LockedOut(Exception):
@@ -48,7 +56,8 @@ class IngestClient:
         restored: Callable[[str], None],
     ) -> None:
         self.epoch: str | None = None  #: as the server named it last
-        self.in_flight = False  #: records are on their way
+        self.in_flight = 0  #: requests with records on their way
+        self.took_records = False  #: the server stored records that came with this key
         self._key = key
         self._endpoint = endpoint
         self._identity = identity
@@ -56,14 +65,12 @@ class IngestClient:
         self._counters = counters
         self._restored = restored
 
-    async def check(self) -> None:
-        """Make sure that a Tracker server is at the other end before anything is sent there."""
+    def greet(self) -> None:
+        """Make sure that anything may be sent at all."""
         if self._key is None:
             raise LockedOut("no key: set server.key or server.key_file, or leave a key in the spool")
-        answer = answers.parse_server(await self._request("GET", "/api/v1/server", {}), self._wall_s())
-        if isinstance(answer, Retry | Locked):
-            raise _as_failure(answer)
-        self._see_epoch(answer.epoch)
+        if self._endpoint.server is not None:
+            self._see_epoch(self._endpoint.server.epoch)
 
     async def offsets(self, streams: Sequence[Stream]) -> Offsets | TooLarge:
         """Ask how far some streams are."""
@@ -74,49 +81,64 @@ class IngestClient:
             "streams": [{"uid": stream.uid, "stream": stream.id.hex()} for stream in streams],
         }
         headers = {"Content-Type": "application/json"}
-        body = json.dumps(asked).encode()
-        answer = answers.parse_offsets(
-            await self._request("POST", "/api/v1/streams/offsets", headers, body), self._wall_s()
-        )
+        raw = await self._request("POST", "/api/v1/streams/offsets", headers, json.dumps(asked).encode())
+        answer = self._judge(raw, answers.parse_offsets(raw, self._wall_s()))
+        if isinstance(answer, Rejected):
+            raise Unavailable(answer.reason, raw.status)
         if isinstance(answer, Offsets):
             self._see_epoch(answer.epoch)
-        elif not isinstance(answer, TooLarge):
-            raise _as_failure(answer)
         return answer
 
     async def ingest(self, parts: Sequence[Part]) -> Accepted | TooLarge | Rejected:
         """Send records, and gaps where there are none."""
+        compressed = "zstd" in self._endpoint.capabilities
+        identity = self._identity
         body = await self._endpoint.in_thread(
-            encode, parts, self._identity.version, self._identity.machine, self._identity.host,
-            self._clock.wall_ns() )  # fmt: skip
-        headers = {"Content-Type": "application/msgpack", "Content-Encoding": "zstd"}
+            encode,
+            parts,
+            identity.version,
+            identity.machine,
+            identity.host,
+            self._clock.wall_ns(),
+            compressed,
+        )
+        headers = {"Content-Type": "application/msgpack"}
+        if compressed:
+            headers["Content-Encoding"] = "zstd"
         self._counters.requests += 1
         self._counters.bytes_sent += len(body)
-        self.in_flight = True
+        self.in_flight += 1
         try:
-            answer = await self._request("POST", "/api/v1/ingest", headers, body)
+            raw = await self._request("POST", "/api/v1/ingest", headers, body)
         finally:
-            self.in_flight = False
-        verdict = answers.parse_ingest(answer, self._wall_s())
-        if isinstance(verdict, Retry | Locked):
-            raise _as_failure(verdict)
+            self.in_flight -= 1
+        verdict = self._judge(raw, answers.parse_ingest(raw, self._wall_s()))
         if isinstance(verdict, Accepted):
             self._see_epoch(verdict.epoch)
+            if any(isinstance(part.piece, Data) for part in parts):
+                self.took_records |= any(answer.error is None for answer in verdict.streams)
         return verdict
 
     async def _request(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
     ) -> Answer:
-        headers |= {
-            "X-Tracker-Agent": self._identity.version,
-            "X-Tracker-Protocol": str(answers.PROTOCOL_VERSION),
-        }
-        if method != "GET":
-            headers["Authorization"] = f"Bearer {self._key}"
+        headers |= {"Authorization": f"Bearer {self._key}"}
         try:
             return await self._endpoint.request(method, path, headers, body)
         except TransportError as error:
-            raise Unavailable(str(error)) from error
+            timed_out = isinstance(error.__cause__, TimeoutError)
+            self._endpoint.failed(str(error), None, timed_out)
+            raise Unavailable(str(error), None, timed_out) from error
+
+    def _judge(self, raw: Answer, verdict: Verdict | answers.Failure) -> Verdict | TooLarge | Rejected:
+        """Tell the endpoint what an answer says of the server; raise what says nothing of the request."""
+        if isinstance(verdict, Retry):
+            self._endpoint.failed(verdict.reason, verdict.retry_after_s, raw.status in CONGESTED)
+            raise Unavailable(verdict.reason, raw.status)
+        self._endpoint.answered(raw.status)
+        if isinstance(verdict, Locked):
+            raise LockedOut(verdict.reason)
+        return verdict
 
     def _see_epoch(self, epoch: str) -> None:
         """Notice a server that was restored: everything may be elsewhere now."""
@@ -127,9 +149,3 @@ class IngestClient:
 
     def _wall_s(self) -> float:
         return self._clock.wall_ns() / 1e9
-
-
-def _as_failure(verdict: Retry | Locked | Rejected) -> Unavailable | LockedOut:
-    if isinstance(verdict, Locked):
-        return LockedOut(verdict.reason)
-    return Unavailable(verdict.reason, verdict.retry_after_s if isinstance(verdict, Retry) else None)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from tracker.protocol.errors import HeaderError
 from tracker.protocol.reader import DAMAGE_WAIT_S
 
-from .batch import Part, set_aside
+from .alias import read_as
+from .batch import Part, merge_gaps, set_aside
 from .batcher import Candidate, plan
 from .clock import Clock
+from .losses import LossReason, reason_of
 from .opening import Refused
-from .pieces import Diverged, Reading, State
+from .pieces import Diverged, Missing, Piece, Reading, State
 from .roster import Roster
 from .spool_thread import SPOOL_WAIT_S, SpoolThread
 from .streams import Stream
@@ -20,6 +23,9 @@ from .streams import Stream
 HOT_S = 2.0
 #: The end of a run is news for this long.
 NEWS_S = 60.0
+
+#: A live stream that is further behind than this is no news but a backlog: it must go in order anyway.
+CATCH_UP_BYTES = 1024 * 1024
 
 #: (stream, position, live, limit, waited): see Tail.read.
 _Request = tuple[Stream, int, bool, int, bool]
@@ -41,43 +47,75 @@ class Intake:
         self._flush_interval_s = flush_interval_s
         self._ended = ended
         self._exited = exited
+        self._silent: set[SpoolThread] = set()  # threads whose disk did not answer last time
 
-    async def read(self, batch_bytes: int) -> tuple[list[Part], list[tuple[Stream, Reading]]]:
-        """Read the next request's parts, as the batcher divides it among the waiting streams."""
+    def sort(self) -> tuple[list[Stream], list[Stream]]:
+        """Return the waiting streams: those that someone may be watching now, and the backlogs."""
+        now = self._clock.monotonic()
+        current: list[Stream] = []
+        behind: list[Stream] = []
+        for stream in self._roster.waiting.values():
+            news = (stream.live or _fresh(stream, now)) and stream.pending <= CATCH_UP_BYTES
+            (current if news else behind).append(stream)
+        return current, behind
+
+    async def read(
+        self, streams: Sequence[Stream], batch_bytes: int, streams_max: int, boarded: list[Stream]
+    ) -> tuple[list[Part], list[tuple[Stream, Reading]]]:
+        """Read the next request's parts, as the batcher divides it among some of the waiting streams.
+
+        Those that it took are added to boarded at once: they are to be landed, whatever happens.
+        """
+        planned = self._plan(streams, batch_bytes, streams_max, boarded)
+        groups = await asyncio.gather(
+            *(self._read_in(thread, requests, batch_bytes) for thread, requests in planned.items())
+        )
         parts: list[Part] = []
         readings: list[tuple[Stream, Reading]] = []
-        for thread, requests in self._plan(batch_bytes).items():
-            try:
-                async with asyncio.timeout(SPOOL_WAIT_S):
-                    results = await thread.call(_read_all, requests, batch_bytes)
-            except TimeoutError:
-                for stream, *_ in requests:
-                    self._roster.park_unreadable(stream, f"{thread.name} does not answer")
+        for stream, result in (each for group in groups for each in group):
+            if stream not in self._roster or not stream.learned or stream.parked is not None:
                 continue
-            for (stream, *_), result in zip(requests, results, strict=True):
-                if stream not in self._roster or not stream.learned:
-                    continue
-                if result is None:
-                    self._roster.ready(stream)  # the request was full
-                elif isinstance(result, Reading):
-                    parts += [Part(stream, piece) for piece in set_aside(result.pieces, stream.refused)]
-                    readings.append((stream, result))
-                elif isinstance(result, Diverged):
-                    self._roster.park(stream, "diverged", str(result), None)
-                else:
-                    self._roster.park_unreadable(stream, str(result))
+            if result is None:
+                self._roster.ready(stream)  # the request was full
+            elif isinstance(result, Reading):
+                parts += [Part(stream, piece) for piece in _pieces(stream, result)]
+                readings.append((stream, result))
+            elif isinstance(result, Diverged):
+                self._roster.park(stream, "diverged", str(result), None)
+            else:
+                self._roster.park_unreadable(stream, str(result))
         return parts, readings
 
-    def _plan(self, batch_bytes: int) -> dict[SpoolThread, list[_Request]]:
+    async def _read_in(
+        self, thread: SpoolThread, requests: list[_Request], batch_bytes: int
+    ) -> list[tuple[Stream, Reading | Exception | None]]:
+        try:
+            async with asyncio.timeout(SPOOL_WAIT_S):
+                results = await thread.call(_read_all, requests, batch_bytes)
+        except TimeoutError:
+            self._silent.add(thread)
+            for stream, *_ in requests:
+                self._roster.park_unreadable(stream, f"{thread.name} does not answer")
+            return []
+        self._silent.discard(thread)
+        return [(request[0], result) for request, result in zip(requests, results, strict=True)]
+
+    def _plan(
+        self, streams: Sequence[Stream], batch_bytes: int, streams_max: int, boarded: list[Stream]
+    ) -> dict[SpoolThread, list[_Request]]:
         """Decide what is read in which thread."""
         now = self._clock.monotonic()
+        # Nobody's news waits for a dead mount: what lies there is read when nothing else is to be read.
+        answering = [stream for stream in streams if stream.thread not in self._silent]
         candidates = [
             Candidate(stream.key, stream.live or _fresh(stream, now), stream.pending)
-            for stream in self._roster.waiting.values()
+            for stream in answering or streams
         ]
         by_thread: dict[SpoolThread, list[_Request]] = {}
-        for allotment in plan(candidates, batch_bytes):
-            stream = self._roster.waiting.pop(allotment.key)
+        for allotment in plan(candidates, batch_bytes, streams_max):
+            stream = self._roster.streams[allotment.key]
+            self._roster.board(stream)
+            boarded.append(stream)
             waited = stream.stuck is not None and (
                 stream.stuck[0] == stream.position and now - stream.stuck[1] >= DAMAGE_WAIT_S
             )
@@ -129,6 +167,22 @@ class Intake:
             self._roster.keep_hot(stream)
 
 
+def _pieces(stream: Stream, reading: Reading) -> list[Piece]:
+    """Return what is sent of what was read."""
+    pieces = [
+        # The server had these bytes once: it was restored from before.
+        Missing(piece.offset, piece.size, LossReason.SERVER_LOST.text)
+        if isinstance(piece, Missing) and _gone(piece) and piece.offset < stream.acknowledged
+        else piece
+        for piece in reading.pieces
+    ]
+    return merge_gaps(set_aside(pieces, stream.refused))
+
+
+def _gone(piece: Missing) -> bool:
+    return reason_of(piece.reason) is LossReason.MISSING
+
+
 def _fresh(stream: Stream, now: float) -> bool:
     """Return whether the end of a run is still news."""
     return stream.died_at is not None and now - stream.died_at < NEWS_S
@@ -142,9 +196,9 @@ def _read_all(requests: list[_Request], total: int) -> list[Reading | Exception 
             results.append(None)
             continue
         try:
-            reading = stream.entry.tail.read(position, limit, live, waited)
+            reading = read_as(stream, stream.entry.tail.read(position, limit, live, waited))
             total -= reading.data_bytes
             results.append(reading)
-        except (OSError, Refused, Diverged) as error:
+        except (OSError, Refused, Diverged, HeaderError) as error:
             results.append(error)
     return results

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from tracker.protocol.errors import HeaderError
+
+from .alias import check_as
 from .answers import StreamOffset, TooLarge
 from .ingest_client import IngestClient, Unavailable
 from .opening import Refused
@@ -27,6 +30,8 @@ class Positions:
     async def learn(self) -> bool:
         """Learn the next streams' positions. False: nothing learnt, fewer will be asked about at once."""
         chosen = list(self._roster.unlearned.values())[: self._per_request]
+        if not chosen:
+            return False
         answer = await self._client.offsets(chosen)
         if isinstance(answer, TooLarge):
             if len(chosen) == 1:
@@ -34,15 +39,19 @@ class Positions:
             self._per_request = max(1, len(chosen) // 2)
             return False
         told = {(offset.uid, offset.stream): offset for offset in answer.streams}
+        if not any(stream.server_key in told for stream in chosen):
+            raise Unavailable("the answer about offsets is about none of the streams that were asked for")
         by_thread: dict[SpoolThread, list[tuple[Stream, StreamOffset]]] = {}
         for stream in chosen:
-            offset = told.get(stream.key)
+            offset = told.get(stream.server_key)
+            if stream.key not in self._roster.unlearned:
+                continue  # gone, or another lane's by now
             if offset is None:
                 self._roster.park(stream, "unanswered", "the server does not say how far it is", UNREADABLE_S)
-            elif stream.key in self._roster.unlearned:
+            else:
                 by_thread.setdefault(stream.thread, []).append((stream, offset))
-        for thread, group in by_thread.items():
-            await self._compare(thread, group)
+        # Each disk by itself: who does not answer keeps nobody else waiting.
+        await asyncio.gather(*(self._compare(thread, group) for thread, group in by_thread.items()))
         return True
 
     async def _compare(self, thread: SpoolThread, group: list[tuple[Stream, StreamOffset]]) -> None:
@@ -54,7 +63,7 @@ class Positions:
                 self._roster.park_unreadable(stream, f"{thread.name} does not answer")
             return
         for (stream, offset), complaint in zip(group, complaints, strict=True):
-            if stream not in self._roster:
+            if stream.key not in self._roster.unlearned:
                 continue
             if complaint is None:
                 self._roster.learned(stream, offset.next)
@@ -72,9 +81,12 @@ def _check_all(group: list[tuple[Stream, StreamOffset]]) -> list[Exception | Non
         complaint = None
         try:
             if offset.crc is not None and offset.last is not None:
-                tail.check(offset.next, offset.last, offset.crc)
+                if stream.alias is None:
+                    tail.check(offset.next, offset.last, offset.crc)
+                else:
+                    check_as(stream, offset.next, offset.last, offset.crc)
                 stream.exited = tail.ends_with_exit(offset.next, offset.last)
-        except (OSError, Refused, Diverged) as error:
+        except (OSError, Refused, Diverged, HeaderError) as error:
             complaint = error
         complaints.append(complaint)
     return complaints

@@ -1,4 +1,7 @@
-"""Where each stream of a lane stands: to be asked about, ready, hot or parked. For the event loop only."""
+"""Where each stream of a lane stands: to be asked about, ready, hot, aloft or parked.
+
+For the event loop only.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ class Roster:
         self.changed = asyncio.Event()
         self._hot: dict[StreamKey, Stream] = {}  # looked at with every flush, without waiting to be told
         self._parked: dict[StreamKey, Stream] = {}
+        self._aloft: dict[StreamKey, Stream] = {}  # in a request: nobody else may read them now
+        self._again: set[StreamKey] = set()  # aloft, and there may be more
         self._clock = clock
         self._log = log
 
@@ -34,6 +39,11 @@ class Roster:
         """Whether there is something to ask or to ship."""
         return bool(self.waiting or self.unlearned)
 
+    @property
+    def has_hot(self) -> bool:
+        """Whether there are streams to look at with the next flush."""
+        return bool(self._hot)
+
     def add(self, stream: Stream) -> None:
         """Ship this stream too."""
         stream.learned = False
@@ -43,13 +53,16 @@ class Roster:
 
     def remove(self, stream: Stream) -> None:
         """Forget a stream."""
-        for streams in (self.streams, self.waiting, self._hot, self.unlearned, self._parked):
+        everywhere = (self.streams, self.waiting, self._hot, self.unlearned, self._parked, self._aloft)
+        for streams in everywhere:
             if streams.get(stream.key) is stream:
                 del streams[stream.key]
 
     def ready(self, stream: Stream) -> None:
         """Tell that a stream may have more to ship."""
-        if stream.learned and stream.parked is None:
+        if stream.key in self._aloft:
+            self._again.add(stream.key)
+        elif stream.learned and stream.parked is None:
             self.waiting.setdefault(stream.key, stream)
             self.changed.set()
 
@@ -59,24 +72,46 @@ class Roster:
             self.relearn(stream)
 
     def relearn(self, stream: Stream) -> None:
-        """Ask the server again how far a stream is, and compare."""
+        """Ask the server again how far a stream is, and compare; parked or not."""
         if stream in self:
             stream.learned = False
             self.waiting.pop(stream.key, None)
             self._hot.pop(stream.key, None)
             self._parked.pop(stream.key, None)
             stream.parked = None
-            self.unlearned[stream.key] = stream
-            self.changed.set()
+            if stream.key not in self._aloft:
+                self.unlearned[stream.key] = stream
+                self.changed.set()
 
     def learned(self, stream: Stream, position: int) -> None:
         """Tell where the server wants a stream to go on; its files were compared with that."""
         self.unlearned.pop(stream.key, None)
         stream.parked = None
         stream.learned = True
-        stream.position = position
+        stream.moved_to(position)
         stream.pending = stream.bytes_behind
         self.ready(stream)
+
+    # Aloft: read and on its way, one request at a time, for the order within a stream is kept.
+
+    def board(self, stream: Stream) -> None:
+        """Take a stream off the waiting ones, into a request."""
+        self.waiting.pop(stream.key, None)
+        self._aloft[stream.key] = stream
+
+    def land(self, stream: Stream) -> None:
+        """Note that the request is over, however it ended."""
+        if self._aloft.get(stream.key) is not stream:
+            return
+        del self._aloft[stream.key]
+        again = stream.key in self._again
+        self._again.discard(stream.key)
+        if stream in self and stream.parked is None:
+            if not stream.learned:
+                self.unlearned[stream.key] = stream
+            elif again:
+                self.ready(stream)
+        self.changed.set()
 
     # Hot: a stream that just brought something is expected to bring more.
 
@@ -92,6 +127,8 @@ class Roster:
         """Make the hot streams ready, for it is time to flush."""
         now = self._clock.monotonic()
         for key, stream in list(self._hot.items()):
+            if key in self._aloft:
+                continue  # it will be hot again when it lands
             if now >= stream.hot_until and stream.stuck is None:
                 del self._hot[key]
             else:
@@ -123,17 +160,21 @@ class Roster:
         for stream in list(self._parked.values()):
             if stream.parked is None:
                 del self._parked[stream.key]
-            elif stream.parked.until is not None and stream.parked.until <= now:
+            elif (
+                stream.parked.until is not None
+                and stream.parked.until <= now
+                and stream.key not in self._aloft
+            ):
                 del self._parked[stream.key]
                 stream.learned = False
+                stream.setbacks = 0
                 self.unlearned[stream.key] = stream
 
-    async def wait(self) -> None:
-        """Wait for something to change, or for the time of a parked stream."""
+    async def wait(self, most_s: float) -> None:
+        """Wait for something to change, for the time of a parked stream, or for so many seconds."""
         self.changed.clear()
         times = [s.parked.until for s in self._parked.values() if s.parked and s.parked.until is not None]
-        first = min(times, default=None)
-        pause_s = None if first is None else max(0.0, first - self._clock.monotonic())
+        pause_s = min([most_s, *(max(0.0, at - self._clock.monotonic()) for at in times)])
         try:
             async with asyncio.timeout(pause_s):
                 await self.changed.wait()

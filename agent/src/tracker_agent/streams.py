@@ -10,7 +10,7 @@ from tracker.protocol.header import Header
 from .scanner import Entry
 from .spool_thread import SpoolThread
 
-#: (uid, stream id): what the server files a stream under, within the key's entity.
+#: (uid, stream id): what a stream is filed under, by the server within the key's entity.
 StreamKey = tuple[int, bytes]
 
 
@@ -34,6 +34,7 @@ class Stream:
     live: bool = False
     pid: int = 0
     position: int = 0  #: what the server has, as it said last
+    acknowledged: int = 0  #: the most it ever said it has; more than `position` once it was restored
     learned: bool = False  #: `position` is known and was compared with the files
     parked: Parked | None = None
     ended: bool = False  #: shipped to its end
@@ -43,6 +44,9 @@ class Stream:
     hot_until: float = 0.0  #: read at every flush until then
     stuck: tuple[int, float] | None = None  #: (position, since): bytes there that are no whole line
     setbacks: int = 0  #: answers in a row that did not move it
+    refusals: int = 0  #: lines that the server refused since `refusals_since`
+    refusals_since: float = 0.0
+    alias: bytes | None = None  #: another id that it is shipped under, see alias.py
     pending: int = 0
     refused: dict[int, tuple[int, str]] = field(
         default_factory=dict
@@ -50,8 +54,8 @@ class Stream:
 
     @property
     def id(self) -> bytes:
-        """The stream id."""
-        return self.entry.stream
+        """The stream id that the server knows it under."""
+        return self.alias or self.entry.stream
 
     @property
     def uid(self) -> int:
@@ -65,8 +69,18 @@ class Stream:
 
     @property
     def key(self) -> StreamKey:
-        """What the server files it under."""
+        """What this agent files it under: its own id, whatever the server knows it as."""
         return (self.entry.place.uid, self.entry.stream)
+
+    @property
+    def server_key(self) -> StreamKey:
+        """What the server files it under."""
+        return (self.entry.place.uid, self.id)
+
+    def moved_to(self, position: int) -> None:
+        """Take note of where the server says that it goes on."""
+        self.position = position
+        self.acknowledged = max(self.acknowledged, position)
 
     @property
     def bytes_behind(self) -> int:
