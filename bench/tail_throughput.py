@@ -41,6 +41,7 @@ from tracker.protocol.writer import StreamWriter
 from tracker_agent.clock import Clock
 from tracker_agent.own_stream import Identity, OwnStreams
 from tracker_agent.pipeline import Pipeline, PipelineSettings
+from tracker_agent.settings import ServerSettings
 
 LINE_BYTES = 160
 TARGET_MB_S = 150.0
@@ -126,7 +127,7 @@ def ship(spool: str, state: str, url: str, size: int) -> dict[str, float]:
 
     async def run() -> dict[str, float]:
         identity = Identity(machine_id(), boot_id(), "bench", "0.1.0")
-        settings = PipelineSettings(state, (spool,), url, "key", watch=False)
+        settings = PipelineSettings(state, (spool,), (ServerSettings(url=url, key="key"),), watch=False)
         own = OwnStreams(state, identity, Clock())
         pipeline = Pipeline(settings, identity, own, Clock(), structlog.get_logger())
         task = asyncio.create_task(pipeline.run())

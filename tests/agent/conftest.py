@@ -22,6 +22,7 @@ from tracker.protocol.writer import StreamWriter
 from tracker_agent.clock import Clock
 from tracker_agent.own_stream import Identity, OwnStreams
 from tracker_agent.pipeline import Pipeline, PipelineSettings
+from tracker_agent.settings import ServerSettings
 
 UID = os.getuid()
 
@@ -117,8 +118,7 @@ def start(tmp_path: Path, spool: Spool, server: FakeTrackerServer) -> Start:
         fields: dict[str, Any] = {
             "state_dir": str(tmp_path / "state"),
             "spools": (str(spool.root),),
-            "server_url": server.url,
-            "key": "key",
+            "servers": (ServerSettings(url=server.url, key="key"),),
             "watch": False,
             "scan_interval_s": 0.02,
             "flush_interval_s": 0.02,

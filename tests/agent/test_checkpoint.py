@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from tracker_agent.checkpoint import Checkpoint
+from tracker_agent.checkpoint import Checkpoint, Remembered
+from tracker_agent.disk import Disk
 
 URL = "http://server"
 OBSERVED = {(1000, bytes(range(16))): "gone", (0, bytes(16)): "live"}
+KNOWN = {URL: Remembered("epoch", OBSERVED), "http://other": Remembered(None, {})}
 
 
 def written(tmp_path: Path, **changes: Any) -> Path:
     """Write a checkpoint, change some of its fields and return its path."""
-    Checkpoint(str(tmp_path), URL).write(OBSERVED, "epoch")
+    Checkpoint(str(tmp_path), Disk()).write(KNOWN)
     path = tmp_path / "checkpoint.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     return path
@@ -25,22 +27,21 @@ def written(tmp_path: Path, **changes: Any) -> Path:
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     written(tmp_path)
-    checkpoint = Checkpoint(str(tmp_path), URL)
+    checkpoint = Checkpoint(str(tmp_path), Disk())
 
-    assert checkpoint.read() == (OBSERVED, None)
-    assert checkpoint.epoch == "epoch"
+    assert checkpoint.read() == (KNOWN, None)
 
 
 def test_first_start_has_nothing_to_complain_of(tmp_path: Path) -> None:
-    assert Checkpoint(str(tmp_path), URL).read() == ({}, None)
+    assert Checkpoint(str(tmp_path), Disk()).read() == ({}, None)
 
 
-def test_what_another_server_was_told_counts_for_nothing(tmp_path: Path) -> None:
-    written(tmp_path)
-    checkpoint = Checkpoint(str(tmp_path), "http://other")
+def test_checkpoint_of_an_agent_that_knew_one_server_is_read(tmp_path: Path) -> None:
+    states = {f"{uid}/{stream.hex()}": state for (uid, stream), state in OBSERVED.items()}
+    former = {"version": 1, "server": URL, "epoch": "epoch", "observed": states}
+    (tmp_path / "checkpoint.json").write_text(json.dumps(former))
 
-    assert checkpoint.read() == ({}, None)
-    assert checkpoint.epoch is None
+    assert Checkpoint(str(tmp_path), Disk()).read() == ({URL: Remembered("epoch", OBSERVED)}, None)
 
 
 @pytest.mark.parametrize(
@@ -51,32 +52,35 @@ def test_what_another_server_was_told_counts_for_nothing(tmp_path: Path) -> None
 def test_damaged_file_is_set_aside_and_the_next_one_can_be_written(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "checkpoint.json"
     path.write_bytes(content)
-    checkpoint = Checkpoint(str(tmp_path), URL)
+    checkpoint = Checkpoint(str(tmp_path), Disk())
 
     observed, complaint = checkpoint.read()
 
-    assert observed == {} and checkpoint.epoch is None
+    assert observed == {}
     assert complaint is not None and "set aside" in complaint
     assert path.with_name("checkpoint.json.corrupt").read_bytes() == content
     assert not path.exists()
-    checkpoint.write(OBSERVED, "epoch")
-    assert Checkpoint(str(tmp_path), URL).read() == (OBSERVED, None)
+    checkpoint.write(KNOWN)
+    assert Checkpoint(str(tmp_path), Disk()).read() == (KNOWN, None)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 2},
-        {"observed": []},
-        {"observed": {"1000": "gone"}, "epoch": 5},
-        {"observed": {"someone/00": "gone"}},
-        {"observed": {"1000/xyz": "gone"}},
+        {"version": 3},
+        {"servers": []},
+        {"servers": {URL: []}},
+        {"servers": {URL: {"observed": []}}},
+        {"servers": {URL: {"observed": {"1000": "gone"}}}},
+        {"servers": {URL: {"observed": {}, "epoch": 5}}},
+        {"servers": {URL: {"observed": {"someone/00": "gone"}}}},
+        {"servers": {URL: {"observed": {"1000/xyz": "gone"}}}},
     ],
 )
 def test_fields_of_other_kinds_are_damage_too(tmp_path: Path, changes: dict[str, Any]) -> None:
     written(tmp_path, **changes)
 
-    observed, complaint = Checkpoint(str(tmp_path), URL).read()
+    observed, complaint = Checkpoint(str(tmp_path), Disk()).read()
 
     assert observed == {}
     assert complaint is not None
@@ -88,7 +92,7 @@ def test_file_cut_anywhere_is_never_half_believed(tmp_path: Path, tenths: int) -
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * tenths // 10])
 
-    observed, complaint = Checkpoint(str(tmp_path), URL).read()
+    observed, complaint = Checkpoint(str(tmp_path), Disk()).read()
 
     assert observed == {}
     assert complaint is not None
@@ -106,7 +110,7 @@ def test_write_that_fails_leaves_the_old_file_and_no_litter(
     monkeypatch.setattr(os, "fsync", full)
 
     with pytest.raises(OSError, match="No space"):
-        Checkpoint(str(tmp_path), URL).write({}, None)
+        Checkpoint(str(tmp_path), Disk()).write({})
 
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["checkpoint.json"]

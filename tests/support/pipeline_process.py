@@ -1,6 +1,6 @@
 """The agent's pipeline alone in a process of its own: what tests kill when they mean "the agent dies".
 
-python -m tests.support.pipeline_process '{"state_dir": …, "spools": […], "server_url": …, "key": …}'
+python -m tests.support.pipeline_process '{"state_dir": …, "spools": […], "servers": {"url": …, "key": …}}'
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tracker.protocol.identity import boot_id, machine_id
 from tracker_agent.clock import Clock
 from tracker_agent.own_stream import Identity, OwnStreams
 from tracker_agent.pipeline import Pipeline, PipelineSettings
+from tracker_agent.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +30,9 @@ async def main(fields: dict[str, Any]) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     identity = Identity(machine_id(), boot_id(), "host", "0.1.0")
     clock = Clock()
-    settings = PipelineSettings(**{**fields, "spools": tuple(fields["spools"])})
+    settings = PipelineSettings(
+        **{**fields, "spools": tuple(fields["spools"]), "servers": (ServerSettings(**fields["servers"]),)}
+    )
     own = OwnStreams(settings.state_dir, identity, clock)
     pipeline = Pipeline(settings, identity, own, clock, structlog.get_logger())
     loop = asyncio.get_running_loop()
@@ -59,7 +62,10 @@ class PipelineProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.pipeline_process", json.dumps(self.settings)],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -46,6 +46,8 @@ PIPELINE_STOP_S = 6.0
 SECOND_SIGNAL_S = 0.5
 #: How often loops are looked at and the status line is renewed where no watchdog asks for more.
 PULSE_S = 5.0
+#: Parts of the configuration that the pipeline is built from.
+_PIPELINE_PARTS = ("servers", "limits", "retention", "files", "crash")
 
 
 def run_agent(load: Callable[[], Config], environment: MutableMapping[str, str]) -> int:
@@ -261,7 +263,7 @@ class Agent:
         self._log_output.set_level(new.agent.log_level)
         for warning in new.warnings:
             self._log.warning(warning)
-        if new.server != old.server:
+        if any(getattr(new, part) != getattr(old, part) for part in _PIPELINE_PARTS):
             self._announce()
             await self._stop_pipeline(PIPELINE_STOP_S)
             self._start_pipeline()
@@ -318,8 +320,7 @@ def pipeline_settings(config: Config) -> PipelineSettings:
     return PipelineSettings(
         state_dir=str(config.state_dir),
         spools=config.agent.spools,
-        server_url=config.server.url,
-        key=config.server.key or None,
+        servers=tuple(config.servers.values()),
         watch={"auto": None, "on": True, "off": False}[config.agent.watch],
         scan_interval_s=config.agent.scan_interval_s,
     )

@@ -9,32 +9,43 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from .disk import Disk
 from .streams import StreamKey
 
 FILE = "checkpoint.json"
-VERSION = 1
+VERSION = 2
+
+
+@dataclass(slots=True)
+class Remembered:
+    """What is known of one server, and what it was told: the state of each stream's writer."""
+
+    epoch: str | None = None
+    observed: dict[StreamKey, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is written of one server."""
+        observed = {f"{uid}/{stream.hex()}": state for (uid, stream), state in self.observed.items()}
+        return {"epoch": self.epoch, "observed": observed}
 
 
 class Checkpoint:
-    """Reads and writes <state>/checkpoint.json: {"version", "server", "epoch", "observed":
-    {"<uid>/<stream>": state}}.
+    """Reads and writes <state>/checkpoint.json.
 
-    What another server was told counts for nothing.
+    {"version": 2, "servers": {url: {"epoch": …, "observed": {"<uid>/<stream>": state}}}}
     """
 
-    def __init__(self, state_dir: str, server_url: str) -> None:
+    def __init__(self, state_dir: str, disk: Disk) -> None:
         self.path = os.path.join(state_dir, FILE)
-        self.epoch: str | None = None  #: of the server, when last read or written
-        self._server_url = server_url
+        self._disk = disk
 
-    def read(self) -> tuple[dict[StreamKey, str], str | None]:
-        """Return what was observed, and a complaint when the file was unusable."""
+    def read(self) -> tuple[dict[str, Remembered], str | None]:
+        """Return what is known by server, and a complaint when the file was unusable."""
         try:
-            with open(self.path, "rb") as file:
-                self.epoch, observed = _parse(file.read(), self._server_url)
-            return observed, None
+            return _parse(self._disk.read_file(self.path)), None
         except FileNotFoundError:
             return {}, None
         except OSError as error:
@@ -42,54 +53,39 @@ class Checkpoint:
         except (ValueError, TypeError, RecursionError) as error:
             aside = self.path + ".corrupt"
             try:
-                os.replace(self.path, aside)
+                self._disk.rename(self.path, aside)
             except OSError:
                 aside = "nowhere, it cannot be renamed"
             return {}, f"{self.path} is damaged ({error}); set aside as {aside}, going on without it"
 
-    def write(self, observed: Mapping[StreamKey, str], epoch: str | None) -> None:
+    def write(self, servers: Mapping[str, Remembered]) -> None:
         """Replace the file, whole or not at all. Raise OSError."""
-        directory = os.path.dirname(self.path)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        temporary = self.path + ".new"
-        states = {f"{uid}/{stream.hex()}": state for (uid, stream), state in observed.items()}
-        fields = {"version": VERSION, "server": self._server_url, "epoch": epoch, "observed": states}
-        content = json.dumps(fields).encode()
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            with open(fd, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except OSError:
-            try:
-                os.unlink(temporary)
-            except OSError:
-                pass
-            raise
-        _fsync_directory(directory)
+        fields = {"version": VERSION, "servers": {url: known.to_json() for url, known in servers.items()}}
+        self._disk.replace_file(self.path, json.dumps(fields).encode())
 
 
-def _parse(content: bytes, server_url: str) -> tuple[str | None, dict[StreamKey, str]]:
+def _parse(content: bytes) -> dict[str, Remembered]:
     fields: Any = json.loads(content)
-    if not isinstance(fields, dict) or fields.get("version") != VERSION:
+    if not isinstance(fields, dict) or fields.get("version") not in (1, VERSION):
         raise ValueError("not a checkpoint of this version")
+    # Version 1 knew one server.
+    servers = {fields["server"]: fields} if fields["version"] == 1 else fields.get("servers")
+    if not isinstance(servers, dict):
+        raise ValueError("its fields are of other types")  # noqa: TRY004 - one kind of error for all
+    return {str(url): _parse_server(known) for url, known in servers.items()}
+
+
+def _parse_server(fields: Any) -> Remembered:
+    if not isinstance(fields, dict):
+        raise ValueError("its fields are of other types")  # noqa: TRY004
     epoch, states = fields.get("epoch"), fields.get("observed")
     if not isinstance(states, dict) or not isinstance(epoch, str | None):
-        raise ValueError("its fields are of other types")  # noqa: TRY004 - one kind of error for all
-    observed = {}
+        raise ValueError("its fields are of other types")  # noqa: TRY004
+    known = Remembered(epoch)
     for name, state in states.items():
         uid, _, stream = name.partition("/")
-        observed[(int(uid), bytes.fromhex(stream))] = str(state)
-    if fields.get("server") != server_url:
-        return None, {}
-    return epoch, observed
-
-
-def _fsync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        key = (int(uid), bytes.fromhex(stream))
+        if len(key[1]) != 16:
+            raise ValueError("a stream has no id")
+        known.observed[key] = str(state)
+    return known

@@ -16,30 +16,31 @@ _BYTES_MAX = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A key for the one server, and the name of the agent's own stream that travels with it."""
+    """A key for one server, and the name of the agent's own stream that travels with it."""
 
     name: str
+    server: str  #: its URL
     key: str | None = field(repr=False)
 
 
 class Credentials:
     """Decides which credential ships a uid's streams. Users' keys are told as they are read."""
 
-    def __init__(self, key: str | None) -> None:
-        self._default = Credential(DEFAULT, key)
+    def __init__(self, server: str, key: str | None) -> None:
+        self.default = Credential(DEFAULT, server, key)
         self._own: dict[int, str] = {}
 
     def of(self, uid: int) -> Credential:
         """Return the credential for streams of that uid."""
         key = self._own.get(uid)
-        if key is None or key == self._default.key:
-            return self._default
-        return Credential(f"uid-{uid}", key)
+        if key is None or key == self.default.key:
+            return self.default
+        return Credential(f"uid-{uid}", self.default.server, key)
 
     def named(self, name: str) -> Credential:
         """Return the credential that one of the agent's own stream directories belongs to."""
         uid = name.removeprefix("uid-")
-        return self.of(int(uid)) if name != uid and uid.isdecimal() else self._default
+        return self.of(int(uid)) if name != uid and uid.isdecimal() else self.default
 
     def set(self, uid: int, key: str | None) -> bool:
         """Take note of a user's key. Return whether it changed."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from tracker.protocol import bodies, kinds
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, Remembered
 from .clock import Clock
 from .counters import Counters
+from .credentials import Credential
 from .own_stream import OwnStreams
 from .streams import Stream, StreamKey
 
@@ -19,8 +20,8 @@ from .streams import Stream, StreamKey
 class Observations:
     """What was observed of each stream's writer: "live", then "gone". Survives restarts in the checkpoint.
 
-    credential_name(stream): names the own stream that goes where the stream goes. wrote(id): called with the
-    id of an own stream that has something new.
+    credential_of(stream): names the own stream that goes where the stream goes, or says why nothing goes
+    anywhere. wrote(id): called with the id of an own stream that has something new.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Observations:
         clock: Clock,
         counters: Counters,
         log: FilteringBoundLogger,
-        credential_name: Callable[[Stream], str],
+        credential_of: Callable[[Stream], Credential | str],
         wrote: Callable[[bytes], None],
     ) -> None:
         self._own = own
@@ -40,9 +41,9 @@ class Observations:
         self._clock = clock
         self._counters = counters
         self._log = log
-        self._credential_name = credential_name
+        self._credential_of = credential_of
         self._wrote = wrote
-        self._observed: dict[StreamKey, str] = {}
+        self._servers: dict[str, Remembered] = {}  # by URL
         self._saved = True
         self._unwritten: dict[StreamKey, Stream] = {}  # gone, but the disk refused to take that down
 
@@ -53,7 +54,7 @@ class Observations:
 
     def read(self) -> None:
         """Take up what was observed before a restart."""
-        self._observed, complaint = self._checkpoint.read()
+        self._servers, complaint = self._checkpoint.read()
         if complaint is not None:
             self._log.warning("checkpoint", problem=complaint)
 
@@ -63,7 +64,7 @@ class Observations:
 
     def gone(self, stream: Stream) -> None:
         """Note that a stream's writer is gone and the server has all of it."""
-        if stream.own or self._observed.get(stream.key) == "gone":
+        if stream.own or self._known_of(stream) == "gone":
             return
         if stream.exited:
             cause = "exit"
@@ -84,36 +85,59 @@ class Observations:
     def forget(self, stream: Stream) -> None:
         """Forget a stream whose files are gone."""
         self._unwritten.pop(stream.key, None)
-        if self._observed.pop(stream.key, None) is not None:
-            self._saved = False
+        for known in self._servers.values():
+            if known.observed.pop(stream.key, None) is not None:
+                self._saved = False
 
-    def forget_all(self) -> None:
-        """Observe everything anew, for a server that was restored."""
-        self._observed.clear()
+    def epoch(self, server: str) -> str | None:
+        """Return what a server called its state when it was last heard."""
+        known = self._servers.get(server)
+        return None if known is None else known.epoch
+
+    def restored(self, server: str) -> None:
+        """Observe everything anew for a server that was restored."""
+        self._of_server(server).observed.clear()
         self._saved = False
 
-    def keep(self, epoch: str | None) -> None:
+    def keep(self, epochs: Mapping[str, str]) -> None:
         """Write what could not be written before, and the checkpoint when it is out of date."""
         for stream in list(self._unwritten.values()):
             self.gone(stream)
+        for server, epoch in epochs.items():
+            if self._of_server(server).epoch != epoch:
+                self._of_server(server).epoch = epoch
+                self._saved = False
         if not self._saved:
-            self.save(epoch)
+            self.save()
 
-    def save(self, epoch: str | None) -> None:
+    def save(self) -> None:
         """Write the checkpoint."""
         try:
-            self._checkpoint.write(self._observed, epoch)
+            self._checkpoint.write(self._servers)
             self._saved = True
         except OSError as error:
             self._counters.failures["checkpoint"] += 1
             self._log.error("checkpoint cannot be written; it is only a cache", error=str(error))
 
+    def _of_server(self, server: str) -> Remembered:
+        return self._servers.setdefault(server, Remembered())
+
+    def _known_of(self, stream: Stream) -> str | None:
+        """Return what the stream's server was told of it."""
+        credential = self._credential_of(stream)
+        known = None if isinstance(credential, str) else self._servers.get(credential.server)
+        return None if known is None else known.observed.get(stream.key)
+
     def _observe(self, stream: Stream, state: str, facts: dict[str, Any]) -> None:
-        if stream.header.run is None or self._observed.get(stream.key) in (state, "gone"):
+        credential = self._credential_of(stream)
+        if stream.header.run is None or isinstance(credential, str):
+            return  # with no credential it goes nowhere, and is observed once it does
+        told = self._of_server(credential.server).observed
+        if told.get(stream.key) in (state, "gone"):
             return
         observed = bodies.Observed(self._clock.wall_ns(), stream.uid, stream.id, state, facts)
         try:
-            own = self._own.stream(self._credential_name(stream))
+            own = self._own.stream(credential.name)
             own.write(kinds.OBSERVED, observed.encode())
         except OSError as error:
             if state == "gone":
@@ -122,6 +146,6 @@ class Observations:
             self._log.error("cannot write down what was observed", stream=stream.id.hex(), error=str(error))
             return
         self._unwritten.pop(stream.key, None)
-        self._observed[stream.key] = state
+        told[stream.key] = state
         self._saved = False
         self._wrote(own.stream)

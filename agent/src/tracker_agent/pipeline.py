@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,15 +31,19 @@ from .counters import Counters
 from .credentials import Credential, Credentials
 from .endpoint import Endpoint, EndpointSettings, Sender
 from .lane import Lane, LaneSettings
+from .lanes import Lanes
+from .losses import LossReason
 from .machine import Machine
 from .observations import Observations
 from .open_files import OpenFiles
 from .own_stream import Identity, OwnStreams
 from .root import Root
 from .scanner import Entry, Findings, Scanner
+from .settings import ServerSettings
 from .shipping_status import shipping_status, stuck_loops, watch_state
 from .streams import Stream, StreamKey
-from .transport import Transport
+from .supervisor import Supervisor
+from .transport import connect_to
 from .trimmer import Trimmer
 from .watcher import Watcher, sends_events
 from .writers import Writers
@@ -55,10 +59,7 @@ class PipelineSettings:
 
     state_dir: str
     spools: tuple[str, ...]
-    server_url: str
-    key: str | None = field(
-        repr=False
-    )  #: the operator's; users' own keys come from <spool>/<uid>/credentials
+    servers: tuple[ServerSettings, ...]  #: the default one first, then those that users may choose
     watch: bool | None = None  #: True, False, or None: on where the file system sends events
     scan_interval_s: float = 0.5
     flush_interval_s: float = 0.2
@@ -83,7 +84,7 @@ class Pipeline:
         own: OwnStreams,
         clock: Clock,
         log: FilteringBoundLogger,
-        sender: Sender | None = None,
+        connect: Callable[[ServerSettings, float], Sender] = connect_to,
         machine: Machine | None = None,
     ) -> None:
         self._machine = machine = machine or Machine()
@@ -93,28 +94,24 @@ class Pipeline:
         self._own = own
         self._clock = clock
         self._log = log
-        self._transport = None
-        if sender is None:
-            sender = self._transport = Transport(settings.server_url, settings.request_timeout_s)
-        self._endpoint = Endpoint(
-            sender,
-            EndpointSettings(settings.retry_first_s, settings.retry_max_s, settings.probe_interval_s),
-            Allowance(clock),
-            clock,
-            log,
-            machine.uniform,
-            machine.in_thread,
+        default = settings.servers[0]
+        self._senders = [connect(server, settings.request_timeout_s) for server in settings.servers]
+        self._allowance = Allowance(clock)
+        self._credentials = Credentials(default.url, default.key or None)
+        self._lanes = Lanes(
+            {sender.url: self._endpoint(sender) for sender in self._senders},
+            self._credentials,
+            self._make_lane,
+            self._start,
         )
-        self._credentials = Credentials(settings.key)
-        self._checkpoint = Checkpoint(settings.state_dir, settings.server_url)
         self._observations = Observations(
             own,
             identity.boot,
-            self._checkpoint,
+            Checkpoint(settings.state_dir, machine.disk),
             clock,
             self.counters,
             log,
-            lambda stream: self._credential_of(stream).name,
+            self._lanes.credential_of,
             self._own_grew,
         )
         self._writers = Writers(
@@ -122,15 +119,14 @@ class Pipeline:
             clock,
             self._look_soon,
             self._observations.live,
-            self._ready,
+            self._lanes.ready,
             machine.deaths,
         )
-        self._lanes: dict[str | None, Lane] = {}
         self._streams: dict[StreamKey, Stream] = {}
-        self._lane_of: dict[StreamKey, Lane] = {}
         self._kept: dict[Entry, str] = {}  # streams that are not for this agent to ship, and why
         self._roots: list[Root] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Supervisor(clock, log)
+        self._to_look: dict[Root, dict[Entry, None]] = {}
         self._stopping = asyncio.Event()
         self._watcher: Watcher | None = None
 
@@ -144,9 +140,10 @@ class Pipeline:
             self._watcher = self._machine.watcher(lambda path: _call_in(loop, self._hint, path))
         self._roots = [self._root(path, own=False) for path in self._settings.spools]
         self._roots.append(self._root(self._own.directory, own=True))
-        self._lane(self._credentials.of(self._machine.uid))
+        self._lanes.lane(self._credentials.default)
         for root in self._roots:
             self._start(f"scan {root.path}", partial(root.scan_forever, self._streams, self._apply))
+            self._start(f"look {root.path}", partial(self._look_forever, root))
         self._start("housekeeping", self._keep_house)
         try:
             await self._stopping.wait()
@@ -156,7 +153,7 @@ class Pipeline:
     async def stop(self, grace_s: float = 8.0) -> None:
         """Let what is in flight finish, write the checkpoint, and return within about grace_s."""
         deadline = self._clock.monotonic() + grace_s
-        lanes = list(self._lanes.values())
+        lanes = self._lanes.all()
         for lane in lanes:
             lane.close()
         while any(lane.client.in_flight for lane in lanes) and self._clock.monotonic() < deadline:  # noqa: ASYNC110 - bounded by the deadline
@@ -164,34 +161,18 @@ class Pipeline:
         self._stopping.set()
 
     async def _close(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.cancel_all()
         self._writers.close()
         if self._watcher is not None:
             await self._machine.in_thread(self._watcher.close)
-        self._observations.save(self._epoch())
+        self._observations.keep(self._lanes.epochs())
         for root in self._roots:
             await root.close()
-        if self._transport is not None:
-            await self._transport.close()
+        for sender in self._senders:
+            await sender.close()
 
-    def _start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        task = asyncio.get_running_loop().create_task(self._supervise(name, work), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _supervise(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run a task for ever: a fault in it is logged and counted, and it starts again."""
-        while True:
-            try:
-                await work()
-                return
-            except Exception as error:  # noqa: BLE001 - a supervised task's loop
-                self.counters.failures[f"task {name}"] += 1
-                self._log.error("task failed, starting it again", task=name, exc_info=error)
-            await asyncio.sleep(1.0)
+    def _start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        self._tasks.start(name, run)
 
     def _root(self, path: str, own: bool) -> Root:
         files = OpenFiles(self._machine.disk, self._settings.open_files_max)
@@ -201,7 +182,7 @@ class Pipeline:
             files,
             self._settings.scan_interval_s,
             self._clock.wall_ns,
-            self._settings.server_url,
+            self._settings.servers[0].url,
             own_uid=self._machine.uid if own else None,
             own_live=lambda: self._own.live if own else frozenset(),
         )
@@ -234,7 +215,7 @@ class Pipeline:
             if stream is not None:
                 stream.ended = False
                 stream.pending = max(stream.pending, stream.bytes_behind)
-                self._ready(stream)
+                self._lanes.ready(stream)
 
     def _stream_of(self, entry: Entry) -> Stream | None:
         stream = self._streams.get((entry.place.uid, entry.stream))
@@ -252,8 +233,8 @@ class Pipeline:
             entry.finished = True
             return
         stream = self._streams[key] = Stream(entry, header, root.thread, root.own)
+        self._lanes.assign(stream)
         self._writers.see(stream)
-        self._assign(stream)
         if stream.live:
             root.watch(entry.place.path)
 
@@ -274,7 +255,7 @@ class Pipeline:
             return
         left = stream.bytes_behind
         if not stream.ended and left:
-            self.counters.add_loss("deleted from the spool before it was shipped", left)
+            self.counters.add_loss(LossReason.DELETED.text, left)
             self._log.warning(
                 "stream deleted before it was shipped",
                 path=entry.place.path,
@@ -285,7 +266,7 @@ class Pipeline:
         if not stream.ended:
             self._observations.deleted(stream)
         del self._streams[stream.key]
-        self._lane_of.pop(stream.key).roster.remove(stream)
+        self._lanes.forget(stream)
         self._observations.forget(stream)
         for other in [other for other in self._kept if (other.place.uid, other.stream) == stream.key]:
             # The other copy takes its place when it is found again.
@@ -294,75 +275,67 @@ class Pipeline:
 
     # Which lane a stream takes.
 
-    def _lane(self, credential: Credential) -> Lane:
-        lane = self._lanes.get(credential.key)
-        if lane is None:
-            settings = LaneSettings(
-                self._settings.flush_interval_s,
-                self._settings.batch_bytes,
-                self._settings.probe_interval_s,
-                self._settings.retry_first_s,
-                self._settings.retry_max_s,
-            )
-            lane = Lane(
-                credential,
-                self._endpoint,
-                settings,
-                self._identity,
-                self._clock,
-                self.counters,
-                self._log,
-                self._ended,
-                self._writers.exited,
-                self._observations.forget_all,
-            )
-            lane.client.epoch = self._checkpoint.epoch
-            self._lanes[credential.key] = lane
-            self._start(f"lane {credential.name}", lane.run)
+    def _endpoint(self, sender: Sender) -> Endpoint:
+        settings = self._settings
+        return Endpoint(
+            sender,
+            EndpointSettings(settings.retry_first_s, settings.retry_max_s, settings.probe_interval_s),
+            self._allowance,
+            self._clock,
+            self._log,
+            self._machine.uniform,
+            self._machine.in_thread,
+            self._identity.version,
+        )
+
+    def _make_lane(self, credential: Credential, endpoint: Endpoint) -> Lane:
+        settings = LaneSettings(
+            self._settings.flush_interval_s,
+            self._settings.batch_bytes,
+            self._settings.probe_interval_s,
+            self._settings.retry_first_s,
+            self._settings.retry_max_s,
+        )
+        lane = Lane(
+            credential,
+            endpoint,
+            settings,
+            self._identity,
+            self._clock,
+            self.counters,
+            self._log,
+            self._ended,
+            self._writers.exited,
+            partial(self._observations.restored, endpoint.url),
+        )
+        lane.client.epoch = self._observations.epoch(endpoint.url)
         return lane
 
-    def _credential_of(self, stream: Stream) -> Credential:
-        if stream.own:
-            return self._credentials.named(stream.entry.place.name)
-        return self._credentials.of(stream.uid)
-
-    def _assign(self, stream: Stream) -> None:
-        lane = self._lane(self._credential_of(stream))
-        former = self._lane_of.get(stream.key)
-        if former is lane:
-            return
-        if former is not None:
-            former.roster.remove(stream)
-            stream.parked = None
-        self._lane_of[stream.key] = lane
-        lane.roster.add(stream)
-
     def _move_streams(self, uid: int) -> None:
-        """Give a user's streams to the lane of his new key."""
+        """Give a user's streams to the lanes of his new keys."""
         for stream in list(self._streams.values()):
             if stream.uid == uid or stream.own:
-                self._assign(stream)
-
-    def _ready(self, stream: Stream) -> None:
-        lane = self._lane_of.get(stream.key)
-        if lane is not None:
-            lane.roster.ready(stream)
+                self._lanes.assign(stream)
+                self._writers.see(stream)
 
     # What becomes of writers.
 
     def _look_soon(self, streams: Iterable[Stream]) -> None:
         """Ask for some streams' locks now."""
-        chosen = list(streams)
-        for root in self._roots:
-            entries = [stream.entry for stream in chosen if stream.thread is root.thread]
-            if entries:
-                self._start(f"look {root.path}", partial(self._look, root, entries))
+        for stream in streams:
+            for root in self._roots:
+                if stream.thread is root.thread:
+                    self._to_look.setdefault(root, {})[stream.entry] = None
+                    root.look_soon.set()
 
-    async def _look(self, root: Root, entries: list[Entry]) -> None:
-        for entry in await root.thread.call(root.scanner.look, entries):
-            stream = self._stream_of(entry)
-            if stream is not None:
-                self._writers.see_again(stream)
+    async def _look_forever(self, root: Root) -> None:
+        while True:
+            await root.look_soon.wait()
+            root.look_soon.clear()
+            for entry in await root.thread.call(root.scanner.look, self._to_look.pop(root, {})):
+                stream = self._stream_of(entry)
+                if stream is not None:
+                    self._writers.see_again(stream)
 
     def _ended(self, stream: Stream) -> None:
         """Note that a stream's writer is gone and the server has all of it."""
@@ -374,7 +347,7 @@ class Pipeline:
     def _own_grew(self, stream: bytes) -> None:
         known = self._streams.get((self._machine.uid, stream))
         if known is not None:
-            self._ready(known)
+            self._lanes.ready(known)
         else:
             self._roots[-1].hurry()
 
@@ -385,21 +358,14 @@ class Pipeline:
         own_root = self._roots[-1]
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self._observations.keep(self._epoch())
+            self._observations.keep(self._lanes.epochs())
             own = [stream for stream in self._streams.values() if stream.own]
             if own_root.thread.busy:
                 continue  # a hung disk is no reason to hang, too
             for reason, size in await own_root.thread.call(trimmer.trim, own, self._own.live):
                 self.counters.add_loss(reason, size)
                 self._log.warning("own data dropped", reason=reason, bytes=size)
-            for key, lane in list(self._lanes.items()):
-                if not lane.roster.streams and key != self._settings.key and not lane.client.in_flight:
-                    lane.close()
-                    del self._lanes[key]
-
-    def _epoch(self) -> str | None:
-        epochs = (lane.client.epoch for lane in self._lanes.values())
-        return next((epoch for epoch in epochs if epoch is not None), None)
+            self._lanes.close_idle()
 
     # Status.
 
@@ -408,14 +374,15 @@ class Pipeline:
         if self._stopping.is_set():
             return []
         now, settings = self._clock.monotonic(), self._settings
-        roots, lanes = self._roots, self._lanes.values()
+        roots, lanes = self._roots, self._lanes.all()
         return stuck_loops(roots, lanes, now, settings.scan_interval_s, settings.request_timeout_s)
 
     def status(self) -> dict[str, Any]:
         """Return plain JSON values: what `tracker-agent status --json` shows under "shipping"."""
         return {
-            "server": self._settings.server_url,
-            **shipping_status(self._lanes.values(), self._streams.values(), self._kept, self._roots),
+            "server": self._settings.servers[0].url,
+            "tasks": self._tasks.status(),
+            **shipping_status(self._lanes.all(), self._streams.values(), self._kept, self._roots),
             "unobserved": self._observations.unwritten,
             "watch": watch_state(self._watcher),
             "pidfds": self._writers.watched,

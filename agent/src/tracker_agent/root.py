@@ -37,6 +37,7 @@ class Root:
         self._clock = clock
         self._hints: set[str] = set()
         self._hinted = asyncio.Event()
+        self.look_soon = asyncio.Event()  #: there are writers to ask about
         self._to_arm: dict[str, None] = {self.path: None}
 
     @property

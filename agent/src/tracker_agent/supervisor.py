@@ -77,6 +77,8 @@ class Supervisor:
             began = self._clock.monotonic()
             try:
                 await run()
+                if not state.crashes:
+                    self._states.pop(name, None)
                 return
             except Exception as error:  # noqa: BLE001 (a supervised task's loop)
                 if self._clock.monotonic() - began > HEALTHY_S:

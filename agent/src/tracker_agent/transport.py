@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from .settings import ServerSettings
+
 #: An answer to 10,000 streams is about 2 MiB; whatever is longer is not from a Tracker server.
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 
@@ -65,3 +67,8 @@ class Transport:
             self._session = None
             # aiohttp closes its sockets in the loop's next turn.
             await asyncio.sleep(0)
+
+
+def connect_to(server: ServerSettings, timeout_s: float) -> Transport:
+    """Return the way to a server. The first request connects."""
+    return Transport(server.url, timeout_s)
