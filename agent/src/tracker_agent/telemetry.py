@@ -1,0 +1,180 @@
+"""The agent's own figures for Prometheus, made of the status. The one door to prometheus_client.
+
+Labels are states, kinds, codes and spools: never a run, a user or a file, whose number nobody bounds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from .losses import LossReason, reason_of
+
+PREFIX = "tracker_agent_"
+#: Different kinds of failure that are told apart; the rest counts as "other".
+KINDS_MAX = 50
+LANE_STATES = ("connecting", "shipping", "retrying", "parked")
+HEALTH_STATES = ("starting", "idle", "shipping", "stalled", "refused", "stuck")
+_STREAM_STATES = ("live", "shipped", "parked", "kept", "foreign")
+
+
+class Telemetry(Collector):
+    """Renders status() in the text format that the caller asks for."""
+
+    def __init__(self, status: Callable[[], Mapping[str, Any]]) -> None:
+        self._status = status
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Return the figures and their content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def describe(self) -> Iterable[Metric]:
+        """Describe nothing ahead: the figures depend on the configuration."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every figure."""
+        status = self._status()
+        yield from _agent(status)
+        yield from _shipping(status.get("shipping") or {})
+        yield from _losses(status.get("shipping") or {}, status.get("sampler") or {})
+        yield from _spools(status.get("shipping") or {})
+        yield from _sections(status.get("shipping") or {})
+        yield from _sampler(status.get("sampler") or {})
+
+
+def _gauge(
+    name: str, text: str, values: Mapping[str, float] | float, label: str = "state", unit: str = ""
+) -> Metric:
+    labels = [label] if isinstance(values, Mapping) else None
+    family = GaugeMetricFamily(PREFIX + name, text, labels=labels, unit=unit)
+    _fill(family, values)
+    return family
+
+
+def _counter(name: str, text: str, values: Mapping[str, float] | float, label: str = "kind") -> Metric:
+    labels = [label] if isinstance(values, Mapping) else None
+    family = CounterMetricFamily(PREFIX + name, text, labels=labels)
+    _fill(family, values)
+    return family
+
+
+def _fill(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, float] | float) -> None:
+    if isinstance(values, Mapping):
+        for value, count in values.items():
+            family.add_metric([value], count)
+    else:
+        family.add_metric([], values)
+
+
+def _agent(status: Mapping[str, Any]) -> Iterable[Metric]:
+    agent = status["agent"]
+    info = InfoMetricFamily(PREFIX.rstrip("_"), "What runs here")
+    info.add_metric([], {"version": str(agent["version"])})
+    yield info
+    yield _gauge("uptime_seconds", "Time since the agent started", agent["uptime_s"])
+    yield _gauge("resident_memory_bytes", "Memory of the agent itself", agent["rss_bytes"])
+    yield _gauge("open_fds", "Open descriptors of the agent itself", _open_fds())
+    health = status.get("health") or {}
+    yield _gauge(
+        "ready", "1: ships what there is, or there is nothing to ship", float(bool(health.get("ready")))
+    )
+    states = {state: float(state == health.get("state")) for state in HEALTH_STATES}
+    yield _gauge("health", "1 for the state the agent is in", states)
+    crashes = {name: task["crashes"] for name, task in status.get("tasks", {}).items() if "lane" not in name}
+    yield _counter("task_crashes", "Parts of the agent that crashed and were started again", crashes, "task")
+    yield _counter("log_lines_dropped", "Lines of the log that nobody took", agent["log_lines_dropped"])
+    suppressed = agent.get("log_lines_left_out", 0)
+    yield _counter("log_lines_left_out", "Lines of the log left out because they repeat others", suppressed)
+
+
+def _shipping(shipping: Mapping[str, Any]) -> Iterable[Metric]:
+    yield _counter(
+        "shipped_bytes", "Bytes of records that servers have taken", shipping.get("bytes_shipped", 0)
+    )
+    yield _counter("sent_bytes", "Bytes of requests with records, compressed", shipping.get("bytes_sent", 0))
+    yield _counter("requests", "Requests with records", shipping.get("requests", 0))
+    yield _counter(
+        "failures", "Answers and errors that were no success", _kinds(shipping.get("failures", {}))
+    )
+    streams = shipping.get("streams", {})
+    yield _gauge("streams", "Record streams", {state: streams.get(state, 0) for state in _STREAM_STATES})
+    lanes = Counter(lane["state"] for lane in shipping.get("lanes", []))
+    yield _gauge("lanes", "Keys that are shipped with", {state: lanes[state] for state in LANE_STATES})
+    behind = shipping.get("behind", {})
+    yield _gauge("behind_bytes", "Bytes written and not on a server", behind.get("bytes", 0))
+    yield _gauge("behind_streams", "Streams with bytes that are not on a server", behind.get("streams", 0))
+    yield _gauge(
+        "lag_seconds", "Time since the stream that waits longest has moved", behind.get("oldest_s") or 0.0
+    )
+
+
+def _losses(shipping: Mapping[str, Any], sampler: Mapping[str, Any]) -> Iterable[Metric]:
+    lost_bytes = {reason.code: 0.0 for reason in LossReason}
+    gaps = dict(lost_bytes)
+    for text, loss in shipping.get("losses", {}).items():
+        code = reason_of(text).code
+        lost_bytes[code] += loss["bytes"]
+        gaps[code] += loss["gaps"]
+    gaps[LossReason.NOT_WRITTEN.code] += sampler.get("records_lost", 0)
+    yield _counter("lost_bytes", "Bytes that can never be shipped", lost_bytes, "reason")
+    yield _counter("losses", "Gaps, files and records that can never be shipped", gaps, "reason")
+
+
+def _spools(shipping: Mapping[str, Any]) -> Iterable[Metric]:
+    spools = {each["path"]: each for each in shipping.get("spools", [])}
+    runs = {path: each["runs"] for path, each in spools.items()}
+    yield _gauge("spool_runs", "Run directories", runs, "spool")
+    files = {path: each["open_files"] for path, each in spools.items()}
+    yield _gauge("spool_open_files", "Segments held open", files, "spool")
+    scans = {path: each["scan_s"] for path, each in spools.items() if each.get("scan_s") is not None}
+    yield _gauge("scan_duration_seconds", "Time the last scan took", scans, "spool")
+    ill = {path: float(bool(each.get("problem"))) for path, each in spools.items()}
+    yield _gauge("spool_problem", "1: something is wrong with the spool, see status", ill, "spool")
+
+
+def _sections(shipping: Mapping[str, Any]) -> Iterable[Metric]:
+    """Yield the numbers of the parts that report under a name of their own, such as files and retention."""
+    for section in ("budget", "files", "retention", "evidence", "requests_waiting"):
+        values = shipping.get(section)
+        if isinstance(values, Mapping):
+            numbers = {
+                name: float(value)
+                for name, value in values.items()
+                if isinstance(value, int | float) and not isinstance(value, bool)
+            }
+            yield _gauge(section, f"What status shows under {section}", numbers, "what")
+    endpoints = shipping.get("endpoints")
+    if endpoints:
+        states = Counter(str(each.get("state")) for each in endpoints)
+        yield _gauge("servers", "Servers by state", {state: states[state] for state in sorted(states)})
+
+
+def _sampler(sampler: Mapping[str, Any]) -> Iterable[Metric]:
+    collectors = sampler.get("collectors", {})
+    well = {name: float(each["state"] not in ("failing", "stuck")) for name, each in collectors.items()}
+    yield _gauge("collector_well", "0: a collector fails or is stuck", well, "collector")
+
+
+def _kinds(failures: Mapping[str, int]) -> dict[str, float]:
+    """Return failures by kind; the names of lanes, which hold those of users, are left out."""
+    kinds: Counter[str] = Counter()
+    for name, count in failures.items():
+        kind = "task" if name.startswith("task ") else name
+        kinds[kind if kind in kinds or len(kinds) < KINDS_MAX else "other"] += count
+    return {kind: float(count) for kind, count in kinds.items()}
+
+
+def _open_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))
