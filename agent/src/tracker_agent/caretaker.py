@@ -20,6 +20,7 @@ from .root import Root
 from .scanner import Entry
 from .shipped_since import ShippedSince
 from .spool_keeper import KnownRun, SpoolKeeper
+from .spool_thread import SPOOL_WAIT_S
 from .streams import Stream, StreamKey
 
 ROUND_S = 10.0
@@ -54,6 +55,7 @@ class Caretaker:
         self._counters = counters
         self._log = log
         self._keepers: dict[str, SpoolKeeper] = {}
+        self._working: dict[str, asyncio.Future[None]] = {}
         complaint = since.read()
         if complaint is not None:
             log.warning("retention", problem=complaint)
@@ -69,14 +71,23 @@ class Caretaker:
         known = self._know()
         self.save(at_once=False)
         for root in self._roots:
-            if root.own or root.thread.busy:
+            if root.own or root.path in self._working:
                 continue  # a hung disk is no reason to hang, too
-            keeper = self._keepers.get(root.path)
-            if keeper is None:
-                keeper = SpoolKeeper(root.scanner, self._limits, self._remover, self._clock, self._log)
-                self._keepers[root.path] = keeper
             here = {place: run for place, run in known.items() if place.root == root.path}
-            await root.thread.call(keeper.work, here)
+            self._working[root.path] = asyncio.ensure_future(root.thread.call(self._keeper(root).work, here))
+        if self._working:
+            await asyncio.wait(self._working.values(), timeout=SPOOL_WAIT_S)
+        for path, work in list(self._working.items()):
+            if work.done():
+                del self._working[path]
+                work.result()
+
+    def _keeper(self, root: Root) -> SpoolKeeper:
+        keeper = self._keepers.get(root.path)
+        if keeper is None:
+            keeper = SpoolKeeper(root.scanner, self._limits, self._remover, self._clock, self._log)
+            self._keepers[root.path] = keeper
+        return keeper
 
     def save(self, at_once: bool = True) -> None:
         """Write down since when runs are shipped."""

@@ -118,10 +118,6 @@ class Segments:
             known = self._known[number] = Segment(number, header, start, Seeds(self.stream, number))
         return known
 
-    def known(self, number: int) -> Segment | None:
-        """Return a segment whose HEADER was read before; opens nothing."""
-        return self._known.get(number)
-
     def at(self, position: int) -> Segment | None:
         """Return the last segment that starts at or before position."""
         for number in reversed(self._numbers):

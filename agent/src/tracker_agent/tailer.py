@@ -17,7 +17,7 @@ from tracker.protocol.reader import DAMAGED, MISSING, TORN_TAIL, Gap, Lines, Pie
 from .disk import Disk
 from .losses import LossReason
 from .open_files import OpenFiles
-from .opening import Place
+from .opening import Place, Refused
 from .pieces import Data, Diverged, Reading, State
 from .segments import Segment, Segments
 
@@ -62,7 +62,10 @@ class Tail:
     def grown(self, size: int) -> None:
         """Take note of the size of the newest segment."""
         newest = self.segments.newest
-        segment = None if newest is None else self.segments.known(newest)
+        try:
+            segment = None if newest is None else self.segments.get(newest)
+        except (OSError, Refused, Diverged):
+            return  # reading will say so
         if segment is not None:
             self._end = max(self._end, segment.base + size)
 
