@@ -107,14 +107,14 @@ class Opener:
         """Open a regular file with one link that belongs to uid. Raise Refused, or OSError."""
         try:
             # Opening some devices does something already, so look before.
-            _check_regular(os.lstat(path, dir_fd=directory), uid)
+            check_regular(os.lstat(path, dir_fd=directory), uid)
             fd = self.open_beneath(directory, path, _FILE)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV, errno.ENXIO):
                 raise Refused("a symbolic link or special file stands in its path") from error
             raise
         try:
-            _check_regular(os.fstat(fd), uid)
+            check_regular(os.fstat(fd), uid)
         except BaseException:
             os.close(fd)
             raise
@@ -138,7 +138,8 @@ class Opener:
                 os.close(fd)
 
 
-def _check_regular(status: os.stat_result, uid: int) -> None:
+def check_regular(status: os.stat_result, uid: int) -> None:
+    """Make sure that a state is that of a regular file with one link that belongs to uid. Raise Refused."""
     if stat.S_ISLNK(status.st_mode):
         raise Refused("a symbolic link")
     if not stat.S_ISREG(status.st_mode):
