@@ -1,15 +1,18 @@
-"""Counts what the pipeline did and, with reasons, what it could not ship.
+"""Counts what the pipeline did and, with reasons, what it could not ship; the tap is told what passes.
 
-Read by status and the metrics endpoint.
+One for the whole life of an agent, also when a reload builds another pipeline: what was lost stays shown.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .losses import reason_of
+from .pieces import Data
+from .streams import Stream
 
 #: Reasons name details, servers' words too, so their number has a bound; further ones are counted by code.
 REASONS_MAX = 200
@@ -34,6 +37,13 @@ class Counters:
         default_factory=Counter
     )  #: answers and errors that were no success, by kind
     losses: dict[str, Loss] = field(default_factory=dict)
+    tap: Callable[[Stream, Data], None] | None = field(default=None, repr=False)  #: see tap.py
+
+    def add_shipped(self, stream: Stream, piece: Data, start: int, end: int) -> None:
+        """Count the bytes of a piece from start to end, which a server took."""
+        self.bytes_shipped += max(0, min(piece.end, end) - max(piece.offset, start))
+        if self.tap is not None and start <= piece.offset and piece.end <= end:
+            self.tap(stream, piece)
 
     def add_loss(self, reason: str, size: int) -> None:
         """Count a gap that the server acknowledged. reason: a text of losses.py."""

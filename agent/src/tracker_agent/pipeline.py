@@ -45,6 +45,7 @@ from .streams import Stream, StreamKey
 from .supervisor import Supervisor
 from .transport import connect_to
 from .trimmer import Trimmer
+from .waits import Waits
 from .watcher import Watcher, sends_events
 from .writers import Writers
 
@@ -86,9 +87,11 @@ class Pipeline:
         log: FilteringBoundLogger,
         connect: Callable[[ServerSettings, float], Sender] = connect_to,
         machine: Machine | None = None,
+        counters: Counters | None = None,
     ) -> None:
         self._machine = machine = machine or Machine()
-        self.counters = Counters()
+        self.counters = counters or Counters()
+        self._waits = Waits()
         self._settings = settings
         self._identity = identity
         self._own = own
@@ -358,6 +361,7 @@ class Pipeline:
         own_root = self._roots[-1]
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
+            self._waits.look(self._streams.values(), self._clock.monotonic())
             self._observations.keep(self._lanes.epochs())
             own = [stream for stream in self._streams.values() if stream.own]
             if own_root.thread.busy:
@@ -382,6 +386,7 @@ class Pipeline:
         return {
             "server": self._settings.servers[0].url,
             "tasks": self._tasks.status(),
+            "oldest_wait_s": self._waits.longest_s(self._clock.monotonic()),
             **shipping_status(self._lanes.all(), self._streams.values(), self._kept, self._roots),
             "unobserved": self._observations.unwritten,
             "watch": watch_state(self._watcher),

@@ -32,6 +32,7 @@ class Root:
         self.files = files
         self.thread = thread
         self.turned_at = clock.monotonic()
+        self.scan_s: float | None = None  #: how long the last scan took
         self._watcher = watcher
         self._interval_s = interval_s
         self._clock = clock
@@ -54,7 +55,9 @@ class Root:
             await self._arm(streams)
             hints, self._hints = self._hints, set()
             self._hinted.clear()
-            findings = await self.thread.call(self.scanner.scan, self._clock.monotonic(), hints)
+            began = self._clock.monotonic()
+            findings = await self.thread.call(self.scanner.scan, began, hints)
+            self.scan_s = self._clock.monotonic() - began
             if self._watcher is not None and findings.fresh:
                 self._to_arm.update(dict.fromkeys(findings.fresh))
                 self.hurry()

@@ -70,6 +70,7 @@ def shipping_status(
                 "problem": root.scanner.problem,
                 "watched": root.watched,
                 "open_files": len(root.files),
+                "scan_s": root.scan_s,
             }
             for root in roots
         ],
@@ -98,12 +99,17 @@ def watch_state(watcher: Watcher | None) -> str:
 
 
 def _lane(lane: Lane) -> dict[str, Any]:
+    streams = [stream for stream in lane.roster.streams.values() if stream.parked is None]
     return {
         "credential": lane.credential.name,
+        "server": lane.credential.server,
         "state": lane.state,
         "reason": lane.reason,
         "last_contact_s": lane.last_contact_s,
         "next_try_s": lane.next_try_s,
         "streams": len(lane.roster.streams),
         "batch_bytes": lane.limit.bytes,
+        # What shows whether it gets on: see health.py.
+        "behind_bytes": sum(stream.bytes_behind for stream in streams if not stream.ended),
+        "positions": sum(stream.position for stream in streams),
     }

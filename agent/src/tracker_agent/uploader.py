@@ -195,9 +195,7 @@ class Uploader:
         """Count what the server took."""
         for part in parts:
             if isinstance(part.piece, Data):
-                self._counters.bytes_shipped += max(
-                    0, min(part.piece.end, following) - max(part.offset, start)
-                )
+                self._counters.add_shipped(part.stream, part.piece, start, following)
             elif part.piece.end <= following:
                 self._counters.add_loss(part.piece.reason, part.piece.size)
 
