@@ -21,6 +21,7 @@ from tracker.protocol import bodies, kinds
 from tracker.protocol.header import encode_header
 from tracker.protocol.layout import live_name
 from tracker.protocol.writer import StreamWriter
+from tracker_agent.settings import LimitSettings
 
 _HOLD = (
     "import fcntl, sys, time\nf = open(sys.argv[1], 'a')\nfcntl.lockf(f, fcntl.LOCK_EX)\n"
@@ -140,7 +141,7 @@ async def test_header_overwritten_while_the_file_was_closed_stops_no_other(
     hostile = spool.write(run="hostile", exit_code=None)
     (path,) = spool.segments(hostile)
     with held_lock(path.parent, hostile):
-        async with start(open_files_max=1) as pipeline:
+        async with start(limits=LimitSettings(open_files=1)) as pipeline:
             await eventually(lambda: server.content(hostile) == path.read_bytes())
             first = spool.write(run="first")
             await eventually(lambda: server.content(first) == spool.content(first))

@@ -20,6 +20,7 @@ from tests.support.fake_tracker_server import FakeTrackerServer, Stored
 from tracker.protocol import bodies, kinds
 from tracker.protocol.writer import StreamWriter
 from tracker_agent.losses import LossReason
+from tracker_agent.settings import LimitSettings
 
 
 async def shipped(spool: Spool, server: FakeTrackerServer, stream: bytes) -> Stored:
@@ -201,7 +202,6 @@ async def test_strangers_are_named_and_never_shipped(
         assert "not a regular file" in foreign[names["dir"]]
         assert "not named like a segment" in foreign["odd.mpl"]
         assert "99999" in foreign
-        assert pipeline.status()["streams"]["known"] == 1
     assert {stream for _, stream in server.streams["key"]} >= {good}
     assert len([s for s in server.streams["key"].values() if s.header and s.header.run]) == 1
 
@@ -289,7 +289,7 @@ async def test_descriptors_stay_bounded_with_many_streams(
 ) -> None:
     streams = [spool.write(run=f"run{number}", records=2) for number in range(300)]
 
-    async with start(open_files_max=16) as pipeline:
+    async with start(limits=LimitSettings(open_files=32)) as pipeline:
         await eventually(lambda: all(server.content(s) == spool.content(s) for s in streams), timeout_s=30)
 
         assert max(each["open_files"] for each in pipeline.status()["spools"]) <= 16

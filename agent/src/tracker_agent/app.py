@@ -323,6 +323,11 @@ def pipeline_settings(config: Config) -> PipelineSettings:
         servers=tuple(config.servers.values()),
         watch={"auto": None, "on": True, "off": False}[config.agent.watch],
         scan_interval_s=config.agent.scan_interval_s,
+        retry_max_s=config.agent.retry_max_s,
+        limits=config.limits,
+        retention=config.retention,
+        files=config.files,
+        crash=config.crash,
     )
 
 

@@ -6,12 +6,13 @@ not list, is left alone, with the reason, until that changes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from .credentials import Credential, Credentials
 from .endpoint import Endpoint
 from .lane import Lane
 from .streams import Parked, Stream, StreamKey
+from .supervisor import Supervisor
 
 #: How a stream's state is named when no lane takes it.
 NO_LANE = "no key"
@@ -20,7 +21,7 @@ NO_LANE = "no key"
 class Lanes:
     """The lanes of all servers, and where each stream is. For the event loop only.
 
-    make(credential, endpoint) builds a lane; start(name, run) keeps it running.
+    make(credential, endpoint) builds a lane, which runs among the tasks.
     """
 
     def __init__(
@@ -28,14 +29,15 @@ class Lanes:
         endpoints: Mapping[str, Endpoint],
         credentials: Credentials,
         make: Callable[[Credential, Endpoint], Lane],
-        start: Callable[[str, Callable[[], Awaitable[None]]], None],
+        tasks: Supervisor,
     ) -> None:
         self.endpoints = endpoints
         self._credentials = credentials
         self._make = make
-        self._start = start
+        self._tasks = tasks
         self._lanes: dict[tuple[str, str | None], Lane] = {}
         self._lane_of: dict[StreamKey, Lane] = {}
+        self._task_of: dict[tuple[str, str | None], str] = {}
         self._made = 0
 
     def all(self) -> list[Lane]:
@@ -90,16 +92,18 @@ class Lanes:
             lane = self._lanes[key] = self._make(credential, self.endpoints[credential.server])
             # A former key's lane of the same name may still wait for an answer.
             self._made += 1
-            self._start(f"lane {credential.name} #{self._made}", lane.run)
+            self._task_of[key] = f"lane {credential.name} #{self._made}"
+            self._tasks.start(self._task_of[key], lane.run)
         return lane
 
-    def close_idle(self) -> None:
+    async def close_idle(self) -> None:
         """Close the lanes that no stream takes any more, the operator's own for the default server aside."""
         kept = self._credentials.default
         for key, lane in list(self._lanes.items()):
             if not lane.roster.streams and lane.credential != kept and not lane.client.in_flight:
                 lane.close()
                 del self._lanes[key]
+                await self._tasks.cancel(self._task_of.pop(key))
 
     def epochs(self) -> dict[str, str]:
         """Return what each server calls its present state."""

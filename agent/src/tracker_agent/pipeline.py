@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from structlog.typing import FilteringBoundLogger
 from tracker.protocol.header import Header
 
 from .allowance import Allowance
+from .caretaker import Caretaker
 from .checkpoint import Checkpoint
 from .clock import Clock
 from .counters import Counters
@@ -37,9 +38,12 @@ from .machine import Machine
 from .observations import Observations
 from .open_files import OpenFiles
 from .own_stream import Identity, OwnStreams
+from .removal import Remover
+from .retention import Limits
 from .root import Root
 from .scanner import Entry, Findings, Scanner
-from .settings import ServerSettings
+from .settings import CrashSettings, FileSettings, LimitSettings, RetentionSettings, ServerSettings
+from .shipped_since import ShippedSince
 from .shipping_status import shipping_status, stuck_loops, watch_state
 from .streams import Stream, StreamKey
 from .supervisor import Supervisor
@@ -69,10 +73,12 @@ class PipelineSettings:
     retry_first_s: float = 1.0
     retry_max_s: float = 300.0
     request_timeout_s: float = 60.0
-    open_files_max: int = 128  #: segments held open per spool
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    files: FileSettings = field(default_factory=FileSettings)
+    crash: CrashSettings = field(default_factory=CrashSettings)
     pidfds_max: int = 4096
     own_keep_s: float = 3600.0  #: how long own streams stay once the server has them
-    own_bytes_max: int = 256 * 1024 * 1024  #: own streams never take more disk than this
 
 
 class Pipeline:
@@ -97,15 +103,16 @@ class Pipeline:
         self._own = own
         self._clock = clock
         self._log = log
+        self._tasks = Supervisor(clock, log)
         default = settings.servers[0]
         self._senders = [connect(server, settings.request_timeout_s) for server in settings.servers]
-        self._allowance = Allowance(clock)
+        self._allowance = Allowance(clock, settings.limits.memory_bytes, settings.limits.backfill_bytes_per_s)
         self._credentials = Credentials(default.url, default.key or None)
         self._lanes = Lanes(
             {sender.url: self._endpoint(sender) for sender in self._senders},
             self._credentials,
             self._make_lane,
-            self._start,
+            self._tasks,
         )
         self._observations = Observations(
             own,
@@ -128,10 +135,10 @@ class Pipeline:
         self._streams: dict[StreamKey, Stream] = {}
         self._kept: dict[Entry, str] = {}  # streams that are not for this agent to ship, and why
         self._roots: list[Root] = []
-        self._tasks = Supervisor(clock, log)
         self._to_look: dict[Root, dict[Entry, None]] = {}
         self._stopping = asyncio.Event()
         self._watcher: Watcher | None = None
+        self._caretaker: Caretaker | None = None
 
     # Running.
 
@@ -143,11 +150,13 @@ class Pipeline:
             self._watcher = self._machine.watcher(lambda path: _call_in(loop, self._hint, path))
         self._roots = [self._root(path, own=False) for path in self._settings.spools]
         self._roots.append(self._root(self._own.directory, own=True))
+        self._caretaker = self._make_caretaker()
         self._lanes.lane(self._credentials.default)
         for root in self._roots:
             self._start(f"scan {root.path}", partial(root.scan_forever, self._streams, self._apply))
             self._start(f"look {root.path}", partial(self._look_forever, root))
         self._start("housekeeping", self._keep_house)
+        self._start("retention", self._caretaker.run)
         try:
             await self._stopping.wait()
         finally:
@@ -169,6 +178,8 @@ class Pipeline:
         if self._watcher is not None:
             await self._machine.in_thread(self._watcher.close)
         self._observations.keep(self._lanes.epochs())
+        if self._caretaker is not None:
+            self._caretaker.save()
         for root in self._roots:
             await root.close()
         for sender in self._senders:
@@ -178,7 +189,9 @@ class Pipeline:
         self._tasks.start(name, run)
 
     def _root(self, path: str, own: bool) -> Root:
-        files = OpenFiles(self._machine.disk, self._settings.open_files_max)
+        files = OpenFiles(
+            self._machine.disk, max(1, self._settings.limits.open_files // (1 + len(self._settings.spools)))
+        )
         scanner = Scanner(
             path,
             self._machine.disk,
@@ -193,6 +206,25 @@ class Pipeline:
         watcher = self._watcher if watched else None
         thread = self._machine.thread(path)
         return Root(scanner, files, own, watcher, self._settings.scan_interval_s, self._clock, thread)
+
+    def _make_caretaker(self) -> Caretaker:
+        settings, disk = self._settings, self._machine.disk
+        return Caretaker(
+            Limits(
+                settings.retention.shipped_s,
+                settings.limits.spool_bytes_per_user,
+                settings.limits.spool_bytes,
+            ),
+            Remover(disk),
+            ShippedSince(settings.state_dir, self._clock, disk),
+            self._roots,
+            self._streams,
+            self._kept,
+            lambda place: True,
+            self._clock,
+            self.counters,
+            self._log,
+        )
 
     # What scans find.
 
@@ -258,7 +290,7 @@ class Pipeline:
             return
         left = stream.bytes_behind
         if not stream.ended and left:
-            self.counters.add_loss(LossReason.DELETED.text, left)
+            self.counters.add_loss(entry.removed_because or LossReason.DELETED.text, left)
             self._log.warning(
                 "stream deleted before it was shipped",
                 path=entry.place.path,
@@ -357,7 +389,7 @@ class Pipeline:
     # Housekeeping.
 
     async def _keep_house(self) -> None:
-        trimmer = Trimmer(self._settings.own_keep_s, self._settings.own_bytes_max, self._clock)
+        trimmer = Trimmer(self._settings.own_keep_s, self._settings.limits.state_bytes, self._clock)
         own_root = self._roots[-1]
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
@@ -369,7 +401,7 @@ class Pipeline:
             for reason, size in await own_root.thread.call(trimmer.trim, own, self._own.live):
                 self.counters.add_loss(reason, size)
                 self._log.warning("own data dropped", reason=reason, bytes=size)
-            self._lanes.close_idle()
+            await self._lanes.close_idle()
 
     # Status.
 
@@ -387,6 +419,7 @@ class Pipeline:
             "server": self._settings.servers[0].url,
             "tasks": self._tasks.status(),
             "oldest_wait_s": self._waits.longest_s(self._clock.monotonic()),
+            "retention": self._caretaker.status() if self._caretaker else None,
             **shipping_status(self._lanes.all(), self._streams.values(), self._kept, self._roots),
             "unobserved": self._observations.unwritten,
             "watch": watch_state(self._watcher),

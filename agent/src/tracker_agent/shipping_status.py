@@ -67,7 +67,7 @@ def shipping_status(
             {
                 "path": root.path,
                 "runs": root.scanner.directories,
-                "problem": root.scanner.problem,
+                "problem": root.scanner.problem or root.scanner.disk_problem,
                 "watched": root.watched,
                 "open_files": len(root.files),
                 "scan_s": root.scan_s,

@@ -49,6 +49,7 @@ class Supervisor:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            self._forget_well(name)
 
     async def wait(self, name: str, timeout_s: float) -> bool:
         """Wait until a task returned. False when it did not in time."""
@@ -70,6 +71,11 @@ class Supervisor:
             for name, state in self._states.items()
         }
 
+    def _forget_well(self, name: str) -> None:
+        """Forget a task that ended and never crashed: there is no end of names."""
+        if name in self._states and not self._states[name].crashes:
+            del self._states[name]
+
     async def _keep_running(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         state = self._states[name]
         delay_s = self._restart_first_s
@@ -77,8 +83,7 @@ class Supervisor:
             began = self._clock.monotonic()
             try:
                 await run()
-                if not state.crashes:
-                    self._states.pop(name, None)
+                self._forget_well(name)
                 return
             except Exception as error:  # noqa: BLE001 (a supervised task's loop)
                 if self._clock.monotonic() - began > HEALTHY_S:
