@@ -501,7 +501,7 @@ def test_check_config_shows_every_setting_and_no_key(agent: Process) -> None:
 
 def test_key_never_reaches_the_log(agent: Process) -> None:
     process = agent.start("--config", str(agent.config), "--log-level", "debug")
-    wait_until(lambda: agent.said("unavailable"), what="a failed attempt")
+    wait_until(lambda: agent.said("server away"), what="a failed attempt")
     process.send_signal(signal.SIGTERM)
     process.wait(15)
 
