@@ -136,6 +136,12 @@ def cases():
             segment_name(STREAM, 0): b"".join(first),
             segment_name(STREAM, 1): other,
         },
+        "server_and_account": files(
+            segment(
+                metrics(0, 1) + [end],
+                HEADER._replace(server="https://tracker.example.org", account="4f8a1c22"),
+            )
+        ),
         "malformed_bodies": files(segment([(kinds.METRICS, b"\xc1"), (kinds.RUN, b"\x90"), end])),
     }
 

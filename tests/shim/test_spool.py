@@ -189,7 +189,7 @@ def test_offline_runs_are_marked_and_not_blamed_on_the_agent(tmp_path: Path) -> 
 def test_a_strange_agent_file_is_no_agent_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "agent.json").write_text(content)
 
-    assert find_agent(str(tmp_path))[1:] == ("", "", "")
+    assert find_agent(str(tmp_path))[1:] == ("", "", "", None)
 
 
 def test_an_agent_file_of_another_user_is_not_believed(tmp_path: Path) -> None:

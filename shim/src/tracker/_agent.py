@@ -21,12 +21,21 @@ class Agent(NamedTuple):
     url: str = ""
     machine: str = ""
     boot: str = ""
+    #: Public address of each server that it ships to, by the server's address; None: it does not say.
+    servers: Optional[Dict[str, str]] = None
+
+    def public_url(self, server: str) -> str:
+        """Return the address that people open for a server."""
+        return (self.servers or {}).get(server) or server
 
 
 def find_agent(root: str) -> Agent:
     """Return what is known of the agent that serves this spool."""
     facts = _read_facts(root)
-    return Agent(_is_locked(root), **{name: _text(facts.get(name)) for name in ("url", "machine", "boot")})
+    texts = {name: _text(facts.get(name)) for name in ("url", "machine", "boot")}
+    listed = facts.get("servers")
+    servers = {_text(url): _text(listed[url]) for url in listed} if isinstance(listed, dict) else None
+    return Agent(_is_locked(root), servers=servers, **texts)
 
 
 def _read_facts(root: str) -> Dict[str, Any]:

@@ -41,7 +41,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     listing = commands.add_parser("ls", help="list the runs in a spool")
     listing.add_argument("directory", nargs="?", help="a spool, a user's directory in it, or a run's")
     commands.add_parser("verify", help="check every record in a directory", add_help=False)
+    commands.add_parser("login", help="give this machine's agent a key for your runs", add_help=False)
     options, rest = parser.parse_known_args(argv)
+    if options.command == "login":
+        from . import _login
+
+        return _login.main(rest)
     if options.command == "verify":
         from .protocol import verify
 

@@ -6,7 +6,7 @@ script must not cost the job.
 
 from typing import Any, Dict, List, Mapping, Optional
 
-from .protocol.header import valid_run_id
+from .protocol.header import SERVER_CHARACTERS_MAX, valid_account, valid_run_id
 
 MODES = {
     "online": "online",
@@ -44,6 +44,9 @@ class Settings:
         self.rank = self._rank()
         self.dir = self._text("dir", None)
         self.dir_variable = environ.get("TRACKER_DIR") or None
+        self.server = self._server()
+        self.api_key = self._api_key()
+        self.account = self._account()
 
     def run_fields(self) -> Dict[str, Any]:
         """Return the body of the RUN record, without the name."""
@@ -114,6 +117,40 @@ class Settings:
             if value.isdigit() and len(value) < 10:
                 return int(value)
         return None
+
+    def _server(self) -> Optional[str]:
+        given = self._text("base_url", "TRACKER_BASE_URL")
+        if not given:
+            return None
+        server = given.strip().rstrip("/")[:SERVER_CHARACTERS_MAX]
+        if not server.startswith(("http://", "https://")) or not server.isprintable() or "@" in server:
+            # Kept all the same: the agent holds the run back rather than sending it elsewhere.
+            self.problems.append("server %r is no address such as https://tracker.example.org" % server)
+        return server or None
+
+    def _api_key(self) -> Optional[str]:
+        key = (self._text("api_key", "TRACKER_API_KEY") or "").strip()
+        if key and not (key.isprintable() and all(ord(c) < 128 and c != " " for c in key)):
+            self.problems.append("the API key holds characters that no key has; ignored")
+            return None
+        return key or None
+
+    def _account(self) -> Optional[str]:
+        name = self._text("account", "TRACKER_ACCOUNT")
+        if name and not valid_account(name):
+            self.problems.append("account %r is not 1 to 64 of A-Z a-z 0-9 _ -; ignored" % name)
+            name = None
+        return name or (account_of(self.api_key) if self.api_key else None)
+
+
+def account_of(key: str) -> str:
+    """Return the public part of an API key, which names it without giving it away."""
+    parts = key.split("_", 2)
+    if len(parts) == 3 and valid_account(parts[1]):
+        return parts[1]
+    import hashlib
+
+    return hashlib.sha256(b"tracker account\0" + key.encode()).hexdigest()[:8]
 
 
 def clean_project(name: str) -> str:

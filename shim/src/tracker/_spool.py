@@ -28,6 +28,8 @@ class RunPlace(NamedTuple):
     writer: str
     rank: Optional[int] = None
     offline: bool = False
+    server: Optional[str] = None
+    account: Optional[str] = None
 
     def made(self) -> "RunPlace":
         """Return this place with its directory made. Raise OSError when that is not possible."""
@@ -49,6 +51,8 @@ class RunPlace(NamedTuple):
             host=self.host,
             rank=self.rank,
             offline=self.offline,
+            server=self.server,
+            account=self.account,
         )
 
 

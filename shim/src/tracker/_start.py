@@ -48,7 +48,7 @@ def begin(
     arguments: Dict[str, Any], config: Any, unknown: Dict[str, Any], terminal: Terminal, on_end: OnEnd
 ) -> Run:
     """Return a new run, as the arguments of init() ask for it, and greet the user."""
-    settings = Settings(arguments, os.environ)
+    settings = Settings(dict(arguments, **_connection(unknown.get("settings"))), os.environ)
     terminal.silent = settings.silent
     for problem in settings.problems:
         terminal.warn("init " + problem, problem)
@@ -101,9 +101,17 @@ def _recording_run(
     for root, why in candidate_roots(settings.dir, settings.dir_variable, os.environ):
         agent = find_agent(root)
         place = _new_place(root, agent, settings, first[0].id if first else settings.id or random_id())
-        url = _run_url(agent.url, place.run, settings.project)
-        run = Run(place, fields, terminal, url, config=config, on_end=on_end)
+        server = agent.public_url(settings.server) if settings.server else agent.url
+        run = Run(
+            place,
+            fields,
+            terminal,
+            _run_url(server, place.run, settings.project),
+            config=config,
+            on_end=on_end,
+        )
         try:
+            unstored = _hand_over_key(root, settings)
             run.open()
         except OSError as error:
             refused.append("%s (%s): %s" % (root, why, error.strerror or error))
@@ -111,6 +119,9 @@ def _recording_run(
             continue
         if refused:
             terminal.warn("spool", "cannot record in %s; recording in %s" % ("; ".join(refused), root))
+        if unstored:
+            terminal.warn("key", unstored)
+        _check_server(settings.server, agent, terminal)
         return run, agent
     terminal.warn(
         "spool",
@@ -128,7 +139,43 @@ def _new_place(root: str, agent: Agent, settings: Settings, run_id: str) -> RunP
     known = agent.machine if agent.machine and agent.boot == boot else ""
     offline = settings.mode == "offline"
     machine = known or identity.machine_id()
-    return RunPlace(root, "", run_id, machine, boot, socket.gethostname(), _WRITER, settings.rank, offline)
+    return RunPlace(
+        root, "", run_id, machine, boot, socket.gethostname(), _WRITER, settings.rank, offline,
+        settings.server, settings.account,
+    )  # fmt: skip
+
+
+def _connection(settings: Any) -> Dict[str, Any]:
+    """Return what the argument `settings` of init(), a dict or an object, says about server and key."""
+    names = ("base_url", "api_key", "account")
+    if isinstance(settings, dict):
+        return {name: settings.get(name) for name in names}
+    return {name: getattr(settings, name, None) for name in names}
+
+
+def _hand_over_key(root: str, settings: Settings) -> Optional[str]:
+    """Leave the key where the agent finds it; return what to tell the user when that fails."""
+    if not settings.api_key:
+        return None
+    from ._credentials import store_key  # with json, which only users of keys pay for
+
+    try:
+        store_key(root, settings.server or "", settings.account or "", settings.api_key)
+    except OSError as error:
+        return "the API key cannot be kept for the agent (%s), so this run waits on this machine: %s" % (
+            root,
+            error.strerror or error,
+        )
+    return None
+
+
+def _check_server(server: Optional[str], agent: Agent, terminal: Terminal) -> None:
+    if server and agent.servers and server not in agent.servers:
+        terminal.warn(
+            "server",
+            "this machine's agent ships to %s, not to %s: the run waits here until that server is added"
+            % (", ".join(sorted(agent.servers)), server),
+        )
 
 
 def _run_url(url: str, run_id: str, project: str) -> Optional[str]:

@@ -11,6 +11,7 @@ from .kinds import FORMAT_VERSION, HEADER, INT_MAX, SEGMENT_NUMBER_MAX
 
 #: A HEADER line is never longer, so that a reader knows when to stop waiting for one.
 HEADER_BYTES_MAX = 64 * 1024
+SERVER_CHARACTERS_MAX = 2048
 
 
 class Header(NamedTuple):
@@ -31,6 +32,8 @@ class Header(NamedTuple):
     offline: bool = False  #: to be shipped by `sync` only, never by the agent on its own
     stop: Optional[bool] = None  #: the writer looks for a request to stop
     version: int = FORMAT_VERSION
+    server: Optional[str] = None  #: address of the server that the run is for; None: the agent's default
+    account: Optional[str] = None  #: whose key ships it, as the owner's credentials call it; None: no choice
 
 
 _REQUIRED = {
@@ -101,6 +104,8 @@ def _parse_header(body: bytes) -> Header:
         "rank": fields.get("rank"),
         "offline": fields.get("offline", False),
         "stop": fields.get("stop"),
+        "server": fields.get("server"),
+        "account": fields.get("account"),
     }
     if not (
         (optional["run"] is None or (type(optional["run"]) is str and valid_run_id(optional["run"])))
@@ -110,6 +115,12 @@ def _parse_header(body: bytes) -> Header:
         and (optional["stop"] is None or type(optional["stop"]) is bool)
     ):
         raise HeaderError("the HEADER's run, host, rank, offline or stop field is not valid")
+    server, account = optional["server"], optional["account"]
+    if not (
+        (server is None or (type(server) is str and 0 < len(server) <= SERVER_CHARACTERS_MAX))
+        and (account is None or valid_account(account))
+    ):
+        raise HeaderError("the HEADER's server or account field is not valid")
     return Header(**dict(optional, **{name: fields[name] for name in _REQUIRED}))
 
 
@@ -118,4 +129,10 @@ def valid_run_id(run: str) -> bool:
     return 0 < len(run) <= 64 and run[0] != "." and not set(run) - _RUN_ID
 
 
+def valid_account(account: Any) -> bool:
+    """Return whether this names an account: 1 to 64 of A-Z a-z 0-9 _ -."""
+    return type(account) is str and 0 < len(account) <= 64 and not set(account) - _ACCOUNT
+
+
 _RUN_ID = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_ACCOUNT = _RUN_ID - {"."}
