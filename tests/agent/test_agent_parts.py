@@ -185,7 +185,7 @@ async def test_watchdog_is_not_fed_while_a_loop_is_stuck(
         1000,
     )
     told = Told()
-    log = SimpleNamespace(logger=structlog.get_logger())
+    log = SimpleNamespace(logger=structlog.get_logger(), output=LogOutput())
     agent = Agent(config, lambda: config, log, told)  # type: ignore[arg-type]
     stuck: list[str] = []
     monkeypatch.setattr(agent, "_stuck", lambda: stuck)

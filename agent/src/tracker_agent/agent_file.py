@@ -1,4 +1,5 @@
-"""What the agent tells training processes: <spool>/agent.json, and a lock that says an agent runs.
+"""The spools themselves, and what the agent tells training processes there: <spool>/agent.json, and a lock
+that says an agent runs.
 
 A process finds the lock on <spool>/agent.lock held (F_GETLK) and knows that someone will ship what it
 writes. Everyone may write into the system's spool, so nothing that lies there under these names is
@@ -17,8 +18,23 @@ from typing import Any
 
 from tracker.protocol.layout import AGENT_FILE
 
+from .settings import Config, ConfigError
+
 LOCK_FILE = "agent.lock"
 _MODE = 0o644
+
+
+def ensure_spools(config: Config) -> None:
+    """Create missing spools. Raise ConfigError when one cannot be used."""
+    for spool in config.spools:
+        try:
+            spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.listdir(spool)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot use the spool {spool}: {error.strerror or error}; the agent's user "
+                f"(uid {os.geteuid()}) must be able to read it (agent.spools, --spool)"
+            ) from error
 
 
 class AgentFile:

@@ -1,9 +1,10 @@
 """READ FIRST: builds every object of the agent and holds them together from start to stop.
 
-    config → state lock → own streams → announcement in each spool → pipeline, sampler, control socket
+    config → state lock → own streams → announcement in each spool → pipeline, sampler, front desk
 
 The pipeline (READ SECOND: pipeline.py) ships files. The sampler measures the machine and writes what it
-finds into files, which the pipeline ships. Everything else here starts, watches, reloads and ends them.
+finds into files, which the pipeline ships. The front desk answers operators. Everything else here starts,
+watches, reloads and ends them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from tracker.protocol.identity import boot_id, machine_id
 
-from .agent_file import AgentFile
+from .agent_file import AgentFile, ensure_spools
 from .clock import Clock
 from .collectors.collector import Collector
 from .collectors.cpu import CpuCollector
@@ -27,11 +28,14 @@ from .collectors.disk import DiskCollector
 from .collectors.memory import MemoryCollector
 from .collectors.network import NetworkCollector
 from .collectors.nvidia import NvidiaCollector
-from .control import Arguments, ControlServer
+from .control import ControlServer
+from .counters import Counters
+from .front_desk import FrontDesk, Sources
 from .inventory import read_inventory
 from .log import Log
 from .own_stream import Identity, OwnStreams
 from .pipeline import Pipeline, PipelineSettings
+from .redaction import public_part
 from .report import summary
 from .sampler import Sampler
 from .settings import Config, ConfigError, SamplerSettings, restart_needed
@@ -84,7 +88,15 @@ class Agent:
         self._pipeline: Pipeline | None = None
         self._sampler: Sampler | None = None
         self._control = ControlServer(config.state_dir)
-        self._control.answer("status", self._answer_status)
+        sources = Sources(
+            status=self.status,
+            config=lambda: self._config,
+            streams=lambda: self._pipeline.streams if self._pipeline else (),
+            lanes=lambda: self._pipeline.lanes() if self._pipeline else (),
+            host=lambda: self._sampler.latest() if self._sampler else {},
+        )
+        self._desk = FrontDesk(sources, self._control, self._supervisor, log.output, self._clock, self._log)
+        self._counters = Counters(tap=self._desk.tap.passed)
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
         self._stop_asked = 0.0
@@ -114,8 +126,9 @@ class Agent:
         for warning in self._config.warnings:
             self._log.warning(warning)
         self._announce()
-        self._start_pipeline()
+        self._supervisor.start("pipeline", self._run_pipeline)
         self._start_sampler()
+        await self._desk.serve_metrics(self._config.metrics.listen)
         self._supervisor.start("pulse", self._beat)
         self._systemd.ready()
         while not self._stop.is_set():
@@ -125,9 +138,6 @@ class Agent:
                 await self._reload()
         await self._shut_down()
         return 0
-
-    async def _answer_status(self, _: Arguments) -> dict[str, Any]:
-        return self.status()
 
     def status(self) -> dict[str, Any]:
         """Return plain JSON values: what `tracker-agent status --json` prints."""
@@ -144,24 +154,25 @@ class Agent:
                 "reload_problem": self._reload_problem,
                 "stuck": self._stuck(),
                 "log_lines_dropped": self._log_output.output.dropped,
+                "log_lines_left_out": self._log_output.flood.suppressed,
                 "rss_bytes": _rss_bytes(),
             },
             "spools": [{"path": str(each.spool), "problem": each.problem} for each in self._announcements],
-            "server": {"url": self._config.server.url, "key": _shown_key(self._config.server.key)},
+            "server": {"url": self._config.server.url, "key": public_part(self._config.server.key)},
             "shipping": self._pipeline.status() if self._pipeline else {},
             "sampler": self._sampler.status() if self._sampler else None,
             "tasks": self._supervisor.status(),
+            **self._desk.status(),
         }
-
-    def _start_pipeline(self) -> None:
-        self._supervisor.start("pipeline", self._run_pipeline)
 
     async def _run_pipeline(self) -> None:
         """Ship until stopped; after a crash the supervisor comes back here, to a new pipeline."""
         if self._pipeline is not None:
             await self._pipeline.stop(0)
         settings = pipeline_settings(self._config)
-        self._pipeline = Pipeline(settings, self._identity, self._own, self._clock, self._log)
+        self._pipeline = Pipeline(
+            settings, self._identity, self._own, self._clock, self._log, counters=self._counters
+        )
         await self._pipeline.run()
 
     async def _stop_pipeline(self, grace_s: float) -> None:
@@ -223,6 +234,7 @@ class Agent:
         interval_s = min(self._systemd.watchdog_interval_s or PULSE_S, PULSE_S)
         while True:
             stuck = self._stuck()
+            self._desk.look(stuck)
             if stuck != self._said_stuck:
                 self._said_stuck = stuck
                 if stuck:
@@ -266,7 +278,9 @@ class Agent:
         if any(getattr(new, part) != getattr(old, part) for part in _PIPELINE_PARTS):
             self._announce()
             await self._stop_pipeline(PIPELINE_STOP_S)
-            self._start_pipeline()
+            self._supervisor.start("pipeline", self._run_pipeline)
+        if new.metrics != old.metrics:
+            await self._desk.serve_metrics(new.metrics.listen)
         if new.sampler != old.sampler:
             await self._stop_sampler()
             self._start_sampler()
@@ -329,25 +343,6 @@ def pipeline_settings(config: Config) -> PipelineSettings:
         files=config.files,
         crash=config.crash,
     )
-
-
-def ensure_spools(config: Config) -> None:
-    """Create missing spools. Raise ConfigError when one cannot be used."""
-    for spool in config.spools:
-        try:
-            spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.listdir(spool)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot use the spool {spool}: {error.strerror or error}; the agent's user "
-                f"(uid {os.geteuid()}) must be able to read it (agent.spools, --spool)"
-            ) from error
-
-
-def _shown_key(key: str) -> str | None:
-    """Return the public part of a key: its id."""
-    parts = key.split("_")
-    return f"{parts[0]}_{parts[1]}_…" if len(parts) >= 3 else ("set" if key else None)
 
 
 def _rss_bytes() -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -44,7 +44,7 @@ from .root import Root
 from .scanner import Entry, Findings, Scanner
 from .settings import CrashSettings, FileSettings, LimitSettings, RetentionSettings, ServerSettings
 from .shipped_since import ShippedSince
-from .shipping_status import shipping_status, stuck_loops, watch_state
+from .shipping_status import lane_status, shipping_status, stuck_loops, watch_state
 from .streams import Stream, StreamKey
 from .supervisor import Supervisor
 from .transport import connect_to
@@ -412,6 +412,15 @@ class Pipeline:
         now, settings = self._clock.monotonic(), self._settings
         roots, lanes = self._roots, self._lanes.all()
         return stuck_loops(roots, lanes, now, settings.scan_interval_s, settings.request_timeout_s)
+
+    @property
+    def streams(self) -> Collection[Stream]:
+        """Every stream that is known."""
+        return self._streams.values()
+
+    def lanes(self) -> list[dict[str, Any]]:
+        """Return the lanes as status shows them."""
+        return [lane_status(lane) for lane in self._lanes.all()]
 
     def status(self) -> dict[str, Any]:
         """Return plain JSON values: what `tracker-agent status --json` shows under "shipping"."""

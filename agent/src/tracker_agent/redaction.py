@@ -25,6 +25,12 @@ _PATTERNS = (
 )
 
 
+def public_part(key: str) -> str | None:
+    """Return the part of a key that may be shown: its id. None where there is no key."""
+    parts = key.split("_")
+    return f"{parts[0]}_{parts[1]}_…" if len(parts) >= 3 else ("set" if key else None)
+
+
 class Redactor:
     """Removes the given secrets, longest first, then what looks like one."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -44,6 +44,7 @@ class CollectorState:
     cost_s: float = 0.0
     asked_at: float = 0.0
     facts: dict[str, Any] | None = None
+    values: Mapping[str, float] = field(default_factory=dict)  #: of the last sample
 
     def shown(self, now: float, busy: bool) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -138,6 +139,10 @@ class Sampler:
             },
         }
 
+    def latest(self) -> dict[str, float]:
+        """Return the last value of each metric."""
+        return {name: value for state in self._states.values() for name, value in state.values.items()}
+
     async def _first_window(self) -> None:
         """Send inventory and one sample soon, so that the machine shows at once."""
         self._window_began = self._clock.monotonic()
@@ -186,6 +191,7 @@ class Sampler:
         result = outcome.result
         if isinstance(result, Reading):
             self._windows.add(result.values)
+            state.values = result.values
             state.facts = dict(result.inventory) if result.inventory is not None else state.facts
             reason = "; ".join(result.problems)
             self._enter(thread.name, "degraded" if reason else "ok", reason)

@@ -47,7 +47,7 @@ def shipping_status(
     parked = [stream for stream in streams if stream.parked is not None]
     foreign = {path: reason for root in roots for path, reason in root.scanner.foreign.items()}
     return {
-        "lanes": [_lane(lane) for lane in lanes],
+        "lanes": [lane_status(lane) for lane in lanes],
         "streams": {
             "known": len(streams),
             "live": sum(stream.live for stream in streams),
@@ -98,7 +98,8 @@ def watch_state(watcher: Watcher | None) -> str:
     return watcher.problem or f"on, {watcher.armed} directories"
 
 
-def _lane(lane: Lane) -> dict[str, Any]:
+def lane_status(lane: Lane) -> dict[str, Any]:
+    """Return what status shows of a lane, and what health.py goes by."""
     streams = [stream for stream in lane.roster.streams.values() if stream.parked is None]
     return {
         "credential": lane.credential.name,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from . import check_config, run, status
+from . import check_config, run, status, support_bundle, tap
 from .command import Command
 
 COMMANDS: tuple[Command, ...] = (
     run.COMMAND,
     status.COMMAND,
+    tap.COMMAND,
     check_config.COMMAND,
+    support_bundle.COMMAND,
 )
