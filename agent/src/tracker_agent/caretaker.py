@@ -71,7 +71,7 @@ class Caretaker:
         known = self._know()
         self.save(at_once=False)
         for root in self._roots:
-            if root.own or root.path in self._working:
+            if root.own or root.adopted or root.path in self._working:
                 continue  # a hung disk is no reason to hang, too
             here = {place: run for place, run in known.items() if place.root == root.path}
             self._working[root.path] = asyncio.ensure_future(root.thread.call(self._keeper(root).work, here))

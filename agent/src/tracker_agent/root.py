@@ -28,6 +28,7 @@ class Root:
     ) -> None:
         self.path = scanner.root
         self.own = own
+        self.adopted = False  #: handed over by `sync`: shipped wherever it was written, and never removed
         self.scanner = scanner
         self.files = files
         self.thread = thread

@@ -1,0 +1,129 @@
+"""The catalogue of what was found: every stream that is shipped, and those that are not, with the reason."""
+
+from __future__ import annotations
+
+from structlog.typing import FilteringBoundLogger
+
+from tracker.protocol.header import Header
+
+from .counters import Counters
+from .credentials import Credentials
+from .lanes import Lanes
+from .losses import LossReason
+from .observations import Observations
+from .own_stream import Identity
+from .root import Root
+from .scanner import Entry, Findings
+from .streams import Stream, StreamKey
+from .writers import Writers
+
+
+class Catalogue:
+    """Takes in what scans find, and tells lanes, writers and observations of it. For the event loop only."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        credentials: Credentials,
+        lanes: Lanes,
+        writers: Writers,
+        observations: Observations,
+        counters: Counters,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.streams: dict[StreamKey, Stream] = {}
+        self.kept: dict[Entry, str] = {}  #: streams that are not for this agent to ship, and why
+        self._identity = identity
+        self._credentials = credentials
+        self._lanes = lanes
+        self._writers = writers
+        self._observations = observations
+        self._counters = counters
+        self._log = log
+
+    def apply(self, root: Root, findings: Findings) -> None:
+        """Act on what a scan of a root found."""
+        for uid, key in findings.keys:
+            if self._credentials.set(uid, key):
+                self._log.info("a user's key changed", uid=uid)
+                self._move_streams(uid)
+        for entry in findings.gone:
+            self._gone(entry)
+        for entry in findings.found:
+            self._found(root, entry)
+        for entry in findings.writers:
+            stream = self.of(entry)
+            if stream is not None:
+                self._writers.see(stream)
+        for entry in findings.grown:
+            stream = self.of(entry)
+            if stream is not None:
+                stream.ended = False
+                stream.pending = max(stream.pending, stream.bytes_behind)
+                self._lanes.ready(stream)
+
+    def of(self, entry: Entry) -> Stream | None:
+        """Return the stream that is read from these files, None when they are not shipped."""
+        stream = self.streams.get((entry.place.uid, entry.stream))
+        return stream if stream is not None and stream.entry is entry else None
+
+    def _found(self, root: Root, entry: Entry) -> None:
+        header = entry.header
+        assert header is not None
+        key = (entry.place.uid, entry.stream)
+        reason = self._reason_to_keep(root, header)
+        if reason is None and key in self.streams:
+            reason = f"duplicate: also in {self.streams[key].entry.place.path}"
+        if reason is not None:
+            self.kept[entry] = reason
+            entry.finished = True
+            return
+        stream = self.streams[key] = Stream(entry, header, root.thread, root.own)
+        self._lanes.assign(stream)
+        self._writers.see(stream)
+        if stream.live:
+            root.watch(entry.place.path)
+
+    def _reason_to_keep(self, root: Root, header: Header) -> str | None:
+        if root.own or root.adopted:
+            return None
+        if header.offline:
+            return "offline: kept for sync"
+        mine = header.machine == self._identity.machine
+        if not mine and (not header.boot or header.boot != self._identity.boot):
+            return "elsewhere: written by another machine, whose agent ships it"
+        return None
+
+    def _gone(self, entry: Entry) -> None:
+        self.kept.pop(entry, None)
+        stream = self.of(entry)
+        if stream is None:
+            return
+        left = stream.bytes_behind
+        if not stream.ended and left:
+            self._counters.add_loss(entry.removed_because or LossReason.DELETED.text, left)
+            self._log.warning(
+                "stream deleted before it was shipped",
+                path=entry.place.path,
+                stream=stream.id.hex(),
+                bytes=left,
+            )
+        self._writers.forget(stream)
+        if not stream.ended:
+            self._observations.deleted(stream)
+        del self.streams[stream.key]
+        self._lanes.forget(stream)
+        self._observations.forget(stream)
+        for other in [other for other in self.kept if (other.place.uid, other.stream) == stream.key]:
+            # The other copy takes its place when it is found again.
+            del self.kept[other]
+            other.announced, other.finished, other.size = False, False, -1
+
+    # Keys.
+
+    def _move_streams(self, uid: int) -> None:
+        """Give a user's streams to the lanes of his new keys."""
+        for stream in list(self.streams.values()):
+            if stream.uid == uid or stream.own:
+                self._lanes.assign(stream)
+                self._writers.see(stream)
