@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.agent.conftest import Spool
+from tracker.protocol.layout import segment_name
 from tracker_agent.disk import Disk
 from tracker_agent.open_files import OpenFiles
+from tracker_agent.opening import Place
 from tracker_agent.scanner import RELIST_S, SETTLED_NS, Scanner
 
 Add = Callable[[Spool], bytes]
@@ -80,3 +84,47 @@ def test_old_time_stamp_that_stays_spares_the_listing_for_a_while(spool: Spool, 
 
     assert scans.found(101.0) == set()
     assert scans.found(100.5 + RELIST_S) == {second}
+
+
+class LapsingDisk(Disk):
+    """Lists run directories without some names, and does not answer for locks, as long as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unlisted: set[str] = set()
+        self.mute = False
+
+    def list_directory(self, place: Place) -> tuple[os.stat_result, list[str]]:
+        status, names = super().list_directory(place)
+        return status, [name for name in names if name not in self.unlisted]
+
+    def lock_holder(self, place: Place, stream: bytes) -> int | None:
+        if self.mute:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().lock_holder(place, stream)
+
+
+def test_stream_is_not_announced_before_its_lock_was_asked(spool: Spool) -> None:
+    disk = LapsingDisk()
+    scanner = Scanner(str(spool.root), disk, OpenFiles(disk, 8), 0.5, time.time_ns)
+    stream = spool.write(run="first")
+    disk.mute = True
+
+    assert scanner.scan(100.0).found == []
+    assert "writer" in next(iter(scanner.foreign.values()))
+    disk.mute = False
+    assert [entry.stream for entry in scanner.scan(101.0).found] == [stream]
+    assert scanner.foreign == {}
+
+
+def test_listing_that_lapses_takes_no_segment_away(spool: Spool) -> None:
+    disk = LapsingDisk()
+    scanner = Scanner(str(spool.root), disk, OpenFiles(disk, 8), 0.5, time.time_ns)
+    stream = spool.write(run="first")
+    (entry,) = scanner.scan(100.0).found
+    disk.unlisted = {segment_name(stream, 0)}
+
+    findings = scanner.scan(101.0)
+
+    assert findings.gone == []
+    assert entry.tail.segments.numbers == (0,)

@@ -14,6 +14,8 @@ from .streams import Parked, Stream, StreamKey
 
 #: A file that cannot be read is tried again after this time.
 UNREADABLE_S = 10.0
+#: A stream that the server has otherwise is asked about again after this time, should that have been a lie.
+DIVERGED_S = 300.0
 
 
 class Roster:
@@ -60,6 +62,8 @@ class Roster:
 
     def ready(self, stream: Stream) -> None:
         """Tell that a stream may have more to ship."""
+        if stream not in self:
+            return  # it has moved to another lane since
         if stream.key in self._aloft:
             self._again.add(stream.key)
         elif stream.learned and stream.parked is None:
@@ -117,7 +121,8 @@ class Roster:
 
     def keep_hot(self, stream: Stream) -> None:
         """Look at a stream with every flush until its hot_until."""
-        self._hot[stream.key] = stream
+        if stream in self:
+            self._hot[stream.key] = stream
 
     def cool(self, stream: Stream) -> None:
         """Look at a stream only when told to."""
@@ -138,6 +143,8 @@ class Roster:
 
     def park(self, stream: Stream, code: str, reason: str, pause_s: float | None) -> None:
         """Leave a stream alone for a time, with None until something changes."""
+        if stream not in self:
+            return
         until = None if pause_s is None else self._clock.monotonic() + pause_s
         if stream.parked is None or (stream.parked.code, stream.parked.reason) != (code, reason):
             self._log.warning(
@@ -153,6 +160,10 @@ class Roster:
     def park_unreadable(self, stream: Stream, reason: str) -> None:
         """Leave a stream alone whose files cannot be read, for a short time."""
         self.park(stream, "unreadable", reason, UNREADABLE_S)
+
+    def park_diverged(self, stream: Stream, reason: str) -> None:
+        """Leave a stream alone that the server has otherwise."""
+        self.park(stream, "diverged", reason, DIVERGED_S)
 
     def unpark(self) -> None:
         """Take up again the streams whose time has come."""

@@ -13,11 +13,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tracker.protocol.header import Header
-from tracker.protocol.layout import CREDENTIALS_FILE, live_name, parse_segment_name, parse_user_directory
+from tracker.protocol.layout import CREDENTIALS_FILE, parse_segment_name, parse_user_directory
 
 from .credentials import read_user_key
 from .disk import Disk
+from .entries import Entry, Findings, remove_stream
 from .open_files import OpenFiles
 from .opening import Place, Refused
 from .pieces import Diverged
@@ -36,40 +36,6 @@ RELIST_S = 60.0
 FOREIGN_MAX = 1000
 #: Directories looked at in one call of empty_directories().
 EMPTY_PER_LOOK = 500
-
-
-@dataclass(eq=False, slots=True)
-class Entry:
-    """A stream found in a run directory. The scanner's thread owns it, but for the two flags."""
-
-    place: Place
-    user: str
-    stream: bytes
-    tail: Tail
-    header: Header | None = None
-    holder: int | None = None  #: pid of the writer when last asked; 0: one we cannot see
-    announced: bool = False
-    size: int = -1
-    inode: int = -1
-    # Set by the pipeline:
-    finished: bool = False  #: shipped to its end: no need to look at its files
-    ask_lock: bool = True  #: nothing else tells when its writer dies
-    # Set by the caretaker:
-    removed_because: str | None = None  #: a limit made it go before it was shipped
-
-
-@dataclass(slots=True)
-class Findings:
-    """What changed since the last call."""
-
-    found: list[Entry] = field(default_factory=list)
-    grown: list[Entry] = field(default_factory=list)
-    gone: list[Entry] = field(default_factory=list)
-    writers: list[Entry] = field(default_factory=list)  #: `holder` changed
-    keys: list[tuple[int, str | None]] = field(default_factory=list)
-    fresh: list[str] = field(default_factory=list)  #: new directories in which more may appear soon
-    more: bool = False  #: there was more to look at than one call does
-    next_due: float = 0.0
 
 
 @dataclass(eq=False, slots=True)
@@ -321,14 +287,7 @@ class Scanner:
         directory.stamp = (status.st_mtime_ns, status.st_ino)
         directory.settled = self._wall_ns() - status.st_mtime_ns > SETTLED_NS
         directory.relist_at = now + RELIST_S
-        segments: dict[bytes, set[int]] = {}
-        odd = set()
-        for name in names:
-            parsed = parse_segment_name(name)
-            if parsed is not None:
-                segments.setdefault(parsed[0], set()).add(parsed[1])
-            elif name.endswith(".mpl"):
-                odd.add(os.path.join(directory.place.path, name))
+        segments, odd = self._segments(directory, names)
         for path in odd:
             self._note(directory.foreign, path, "not named like a segment")
         for stream in sorted(set(directory.entries) - set(segments)):
@@ -347,6 +306,34 @@ class Scanner:
         for path in set(directory.foreign) - odd:
             self._note(directory.foreign, path, None)
 
+    def _segments(
+        self, directory: _Directory, names: Iterable[str]
+    ) -> tuple[dict[bytes, set[int]], set[str]]:
+        """Return which segments of which streams there are, and paths that are none but look like it."""
+        segments: dict[bytes, set[int]] = {}
+        odd = set()
+        for name in names:
+            parsed = parse_segment_name(name)
+            if parsed is not None:
+                segments.setdefault(parsed[0], set()).add(parsed[1])
+            elif name.endswith(".mpl"):
+                odd.add(os.path.join(directory.place.path, name))
+        for stream, entry in directory.entries.items():
+            # Some file systems list what was there a while ago: what is known is looked for by its name.
+            for number in sorted(set(entry.tail.segments.numbers) - segments.get(stream, set())):
+                if self._is_there(directory.place, entry.tail.segments.name(number)):
+                    segments.setdefault(stream, set()).add(number)
+        return segments, odd
+
+    def _is_there(self, place: Place, name: str) -> bool:
+        try:
+            self._disk.status(os.path.join(place.path, name))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            pass  # no evidence that it is gone
+        return True
+
     def _scan_entry(self, directory: _Directory, entry: Entry, now: float, findings: Findings) -> None:
         newest = entry.tail.segments.newest
         if newest is None:
@@ -359,7 +346,10 @@ class Scanner:
         # The writer is asked about before the file is read: see next_piece.
         if entry.ask_lock and not entry.finished:
             holder = entry.holder
-            self._ask(entry)
+            if not self._ask(entry) and not entry.announced:
+                # A stream without a writer would be read to its end and left alone for good.
+                self._note(directory.foreign, path, "it cannot be found out whether its writer lives")
+                return
             if entry.holder != holder and entry.announced:
                 findings.writers.append(entry)
         if (status.st_size, status.st_ino) == (entry.size, entry.inode):
@@ -393,14 +383,16 @@ class Scanner:
             entry.size = -1  # look again
         self._note(directory.foreign, path, reason)
 
-    def _ask(self, entry: Entry) -> None:
+    def _ask(self, entry: Entry) -> bool:
+        """Find out who writes a stream. False: no answer, which is no evidence."""
         if entry.stream in self._own_live():
             entry.holder = os.getpid()
-            return
+            return True
         try:
             entry.holder = self._disk.lock_holder(entry.place, entry.stream)
         except OSError:
-            pass  # no answer is no evidence
+            return False
+        return True
 
     def _remove(self, directory: _Directory, findings: Findings) -> None:
         directory.gone = True
@@ -432,17 +424,6 @@ class Scanner:
                 break
         self.foreign = dict(list(collected.items())[:FOREIGN_MAX])
         self._foreign_changed = False
-
-
-def remove_stream(entry: Entry, numbers: Iterable[int] | None = None) -> None:
-    """Remove segments of one of the agent's own streams; with None all of them and the lock file."""
-    segments = entry.tail.segments
-    chosen = segments.numbers if numbers is None else tuple(numbers)
-    segments.close(chosen)
-    for number in chosen:
-        segments.disk.unlink(os.path.join(entry.place.path, segments.name(number)))
-    if numbers is None:
-        segments.disk.unlink(os.path.join(entry.place.path, live_name(entry.stream)))
 
 
 __all__ = ["Entry", "Findings", "Scanner", "remove_stream"]
