@@ -132,12 +132,15 @@ class Endpoint:
         headers |= {"X-Tracker-Agent": self._version, "X-Tracker-Protocol": str(PROTOCOL_VERSION)}
         return await self._sender.request(method, path, headers, body)
 
-    def answered(self, status: int) -> None:
-        """Note a usable answer: the server is well, whatever it thinks of the request."""
+    def answered(self, took_records: bool) -> None:
+        """Note a usable answer: the server is well, whatever it thinks of the request.
+
+        Only a server that takes records has recovered. One that merely talks is not asked more often.
+        """
         if not self._breaker.is_open:
             self._breaker.answered()
             self.state, self.reason = "well", ""
-            if 200 <= status < 300:
+            if took_records:
                 self._backoff.success()
                 self._concurrency.succeeded()
                 self._requests.resize(self._concurrency.limit)

@@ -135,7 +135,7 @@ class IngestClient:
         if isinstance(verdict, Retry):
             self._endpoint.failed(verdict.reason, verdict.retry_after_s, raw.status in CONGESTED)
             raise Unavailable(verdict.reason, raw.status)
-        self._endpoint.answered(raw.status)
+        self._endpoint.answered(isinstance(verdict, Accepted))
         if isinstance(verdict, Locked):
             raise LockedOut(verdict.reason)
         return verdict

@@ -81,7 +81,7 @@ class Intake:
                 parts += [Part(stream, piece) for piece in _pieces(stream, result)]
                 readings.append((stream, result))
             elif isinstance(result, Diverged):
-                self._roster.park(stream, "diverged", str(result), None)
+                self._roster.park_diverged(stream, str(result))
             else:
                 self._roster.park_unreadable(stream, str(result))
         return parts, readings

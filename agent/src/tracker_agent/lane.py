@@ -238,6 +238,7 @@ class Lane:
                         began = self._clock.monotonic()
                         await self._uploader.send(parts)
                     self.limit.succeeded(size, self._clock.monotonic() - began)
+                    self._backoff.success()
                     self._well()
                 self._intake.settle(readings)
         except (Unavailable, LockedOut) as error:
@@ -305,7 +306,6 @@ class Lane:
             self._log.info("shipping", after=self._reason or self._state)
         self._state, self._reason = "shipping", ""
         self._contact_at = self._clock.monotonic()
-        self._backoff.success()
 
     def _restored(self, epoch: str) -> None:
         """Learn all positions again: everything may be elsewhere now."""

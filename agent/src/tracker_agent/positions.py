@@ -68,7 +68,7 @@ class Positions:
             if complaint is None:
                 self._roster.learned(stream, offset.next)
             elif isinstance(complaint, Diverged):
-                self._roster.park(stream, "diverged", str(complaint), None)
+                self._roster.park_diverged(stream, str(complaint))
             else:
                 self._roster.park_unreadable(stream, str(complaint))
 

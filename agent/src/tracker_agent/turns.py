@@ -60,7 +60,7 @@ class Turns:
         self._used_by_backfill = 0
         self._backfill_units = backfill_units  #: how many of so many units backfill may hold at once
         self._waiting: dict[bool, deque[tuple[Turn, asyncio.Future[None]]]] = {True: deque(), False: deque()}
-        self._given = {True: 0, False: 0}  # since both kinds began to wait for each other
+        self._given = {True: 0, False: 0}  # while the other kind waited
         self._overdrawn: Turn | None = None
 
     @property
@@ -125,8 +125,6 @@ class Turns:
                 continue  # whoever waited was cancelled
             if self._waiting[not turn.live]:
                 self._given[turn.live] += turn.amount
-            else:
-                self._given = {True: 0, False: 0}
             self._account(turn, turn.amount)
             turn.granted()
             future.set_result(None)

@@ -177,9 +177,11 @@ class Uploader:
             self._refuse_at(stream, parts, answer)
         elif answer.error == "hole":
             self._roster.ready(stream)
+        elif answer.error == "diverged":
+            self._roster.park_diverged(stream, answer.reason or "no reason given")
         elif answer.error is not None:
-            pause = None if answer.error == "diverged" else self._probe_interval_s
-            self._roster.park(stream, answer.error, answer.reason or "no reason given", pause)
+            reason = answer.reason or "no reason given"
+            self._roster.park(stream, answer.error, reason, self._probe_interval_s)
 
     def _refuse_at(self, stream: Stream, parts: list[Part], answer: StreamAnswer) -> None:
         at = stream.position if answer.at is None else answer.at
