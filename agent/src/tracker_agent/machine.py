@@ -15,6 +15,7 @@ from typing import Any
 
 from .disk import Disk
 from .liveness import Deaths
+from .scene import Scene
 from .spool_thread import SpoolThread
 from .watcher import Watcher
 
@@ -29,4 +30,5 @@ class Machine:
     in_thread: Callable[..., Awaitable[Any]] = asyncio.to_thread  #: runs what takes processor time
     deaths: Callable[[int, Callable[[int], None]], Deaths] = Deaths
     watcher: Callable[[Callable[[str], None]], Watcher] = Watcher
+    scene: Callable[[bool], Scene] = Scene  #: what can be seen of the ends of processes
     uniform: Callable[[float, float], float] = random.uniform  #: draws every random wait

@@ -13,8 +13,10 @@ from .checkpoint import Checkpoint, Remembered
 from .clock import Clock
 from .counters import Counters
 from .credentials import Credential
+from .evidence import judge
 from .own_stream import OwnStreams
 from .streams import Stream, StreamKey
+from .witness import Witness
 
 
 class Observations:
@@ -34,6 +36,7 @@ class Observations:
         log: FilteringBoundLogger,
         credential_of: Callable[[Stream], Credential | str],
         wrote: Callable[[bytes], None],
+        witness: Witness,
     ) -> None:
         self._own = own
         self._boot = boot
@@ -43,6 +46,8 @@ class Observations:
         self._log = log
         self._credential_of = credential_of
         self._wrote = wrote
+        self._witness = witness
+        self._awaited: dict[StreamKey, Stream] = {}  # gone, and it is being found out why
         self._servers: dict[str, Remembered] = {}  # by URL
         self._saved = True
         self._unwritten: dict[StreamKey, Stream] = {}  # gone, but the disk refused to take that down
@@ -60,19 +65,31 @@ class Observations:
 
     def live(self, stream: Stream) -> None:
         """Note that a stream's writer is alive."""
+        self._witness.lives(stream)
         self._observe(stream, "live", {"pid": stream.entry.holder})
 
     def gone(self, stream: Stream) -> None:
         """Note that a stream's writer is gone and the server has all of it."""
         if stream.own or self._known_of(stream) == "gone":
             return
-        if stream.exited:
-            cause = "exit"
-        elif stream.header.boot and stream.header.boot != self._boot:
-            cause = "reboot"
-        else:
-            cause = "vanished, cause unknown"
-        self._observe(stream, "gone", {"pid": stream.header.pid, "cause": cause})
+        testimony = self._witness.testimony(stream)
+        if testimony is None:
+            self._awaited[stream.key] = stream
+            return
+        verdict = judge(
+            testimony.findings, exited=stream.exited, boot=stream.header.boot, boot_now=self._boot
+        )
+        facts = {"pid": stream.header.pid, "cause": verdict.cause, **verdict.facts}
+        if testimony.died_ns is not None:
+            facts["died"] = testimony.died_ns
+        if verdict.evidence:
+            facts["evidence"] = dict(verdict.evidence)
+        self._observe(stream, "gone", facts)
+
+    def heard(self, stream: Stream) -> None:
+        """Note that the witness has found out what there is to find out about a stream's writer."""
+        if self._awaited.pop(stream.key, None) is not None:
+            self.gone(stream)
 
     def deleted(self, stream: Stream) -> None:
         """Note that a stream's files are gone before its end: nothing more can come of it.
@@ -85,6 +102,8 @@ class Observations:
     def forget(self, stream: Stream) -> None:
         """Forget a stream whose files are gone."""
         self._unwritten.pop(stream.key, None)
+        self._awaited.pop(stream.key, None)
+        self._witness.forget(stream)
         for known in self._servers.values():
             if known.observed.pop(stream.key, None) is not None:
                 self._saved = False

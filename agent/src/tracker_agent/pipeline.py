@@ -39,6 +39,7 @@ from .observations import Observations
 from .open_files import OpenFiles
 from .own_stream import Identity, OwnStreams
 from .removal import Remover
+from .requests import Requests
 from .retention import Limits
 from .root import Root
 from .scanner import Entry, Findings, Scanner
@@ -51,6 +52,7 @@ from .transport import connect_to
 from .trimmer import Trimmer
 from .waits import Waits
 from .watcher import Watcher, sends_events
+from .witness import Witness
 from .writers import Writers
 
 HOUSEKEEPING_S = 2.0
@@ -77,6 +79,7 @@ class PipelineSettings:
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     files: FileSettings = field(default_factory=FileSettings)
     crash: CrashSettings = field(default_factory=CrashSettings)
+    allow_stop: bool = True  #: whether servers may ask runs that allow it to stop
     pidfds_max: int = 4096
     own_keep_s: float = 3600.0  #: how long own streams stay once the server has them
 
@@ -114,6 +117,9 @@ class Pipeline:
             self._make_lane,
             self._tasks,
         )
+        self._witness = Witness(
+            partial(machine.scene, settings.crash.kernel_log != "off"), machine.thread, clock, self._heard
+        )
         self._observations = Observations(
             own,
             identity.boot,
@@ -123,6 +129,7 @@ class Pipeline:
             log,
             self._lanes.credential_of,
             self._own_grew,
+            self._witness,
         )
         self._writers = Writers(
             _pidfds_max(settings),
@@ -131,6 +138,10 @@ class Pipeline:
             self._observations.live,
             self._lanes.ready,
             machine.deaths,
+            self._witness.died,
+        )
+        self._requests = Requests(
+            self._lanes.all, self._lanes.endpoints, identity.machine, machine.disk, clock, self.counters, log
         )
         self._streams: dict[StreamKey, Stream] = {}
         self._kept: dict[Entry, str] = {}  # streams that are not for this agent to ship, and why
@@ -156,6 +167,9 @@ class Pipeline:
             self._start(f"scan {root.path}", partial(root.scan_forever, self._streams, self._apply))
             self._start(f"look {root.path}", partial(self._look_forever, root))
         self._start("housekeeping", self._keep_house)
+        self._start("witness", self._witness.run)
+        if self._settings.allow_stop:
+            self._start("requests", self._requests.run)
         self._start("retention", self._caretaker.run)
         try:
             await self._stopping.wait()
@@ -175,6 +189,7 @@ class Pipeline:
     async def _close(self) -> None:
         await self._tasks.cancel_all()
         self._writers.close()
+        await self._witness.close()
         if self._watcher is not None:
             await self._machine.in_thread(self._watcher.close)
         self._observations.keep(self._lanes.epochs())
@@ -379,6 +394,9 @@ class Pipeline:
             self._watcher.disarm(stream.entry.place.path)
         self._observations.gone(stream)
 
+    def _heard(self, stream: Stream) -> None:
+        self._observations.heard(stream)
+
     def _own_grew(self, stream: bytes) -> None:
         known = self._streams.get((self._machine.uid, stream))
         if known is not None:
@@ -431,6 +449,8 @@ class Pipeline:
             "retention": self._caretaker.status() if self._caretaker else None,
             **shipping_status(self._lanes.all(), self._streams.values(), self._kept, self._roots),
             "unobserved": self._observations.unwritten,
+            "evidence": self._witness.status(),
+            "requests": self._requests.status(),
             "watch": watch_state(self._watcher),
             "pidfds": self._writers.watched,
             **self.counters.to_json(),

@@ -13,6 +13,7 @@ class Writers:
     """The processes that hold the streams' locks.
 
     look(streams): ask for their locks soon. lives, gone: told of a stream when its writer is seen, or is not.
+    died: told of one whose writer was there and is not any more, as early as that is known.
     """
 
     def __init__(
@@ -23,11 +24,13 @@ class Writers:
         lives: Callable[[Stream], None],
         gone: Callable[[Stream], None],
         deaths: Callable[[int, Callable[[int], None]], Deaths] = Deaths,
+        died: Callable[[Stream], None] = lambda _: None,
     ) -> None:
         self._clock = clock
         self._look = look
         self._lives = lives
         self._gone = gone
+        self._tell_died = died
         self._deaths = deaths(pidfds_max, self._died)
         self._by_pid: dict[int, dict[Stream, None]] = {}
 
@@ -45,6 +48,7 @@ class Writers:
             self.forget(stream)
             if was_live:
                 stream.died_at = self._clock.monotonic()
+                self._tell_died(stream)
             self._gone(stream)
             return
         stream.live = stream.started_live = True
@@ -87,4 +91,7 @@ class Writers:
         self._deaths.close()
 
     def _died(self, pid: int) -> None:
-        self._look(self._by_pid.pop(pid, ()))
+        streams = self._by_pid.pop(pid, {})
+        for stream in streams:
+            self._tell_died(stream)
+        self._look(streams)
