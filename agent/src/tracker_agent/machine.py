@@ -15,6 +15,7 @@ from typing import Any
 
 from .disk import Disk
 from .liveness import Deaths
+from .removal import Remover
 from .scene import Scene
 from .spool_thread import SpoolThread
 from .watcher import Watcher
@@ -30,5 +31,6 @@ class Machine:
     in_thread: Callable[..., Awaitable[Any]] = asyncio.to_thread  #: runs what takes processor time
     deaths: Callable[[int, Callable[[int], None]], Deaths] = Deaths
     watcher: Callable[[Callable[[str], None]], Watcher] = Watcher
+    remover: Callable[[Disk], Remover] = Remover  #: removes and measures run directories
     scene: Callable[[bool], Scene] = Scene  #: what can be seen of the ends of processes
     uniform: Callable[[float, float], float] = random.uniform  #: draws every random wait
