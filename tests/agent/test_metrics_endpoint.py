@@ -38,7 +38,8 @@ STATUS: dict[str, Any] = {
         },
         "streams": {"known": 9, "live": 4, "shipped": 3, "parked": 1, "kept": 1, "foreign": 0},
         "lanes": [{"state": "shipping"}, {"state": "parked"}],
-        "behind": {"bytes": 77, "streams": 2, "unasked": 0, "oldest_s": 1.5},
+        "behind": {"bytes": 77, "streams": 2, "unasked": 0},
+        "oldest_wait_s": 1.5,
         "spools": [{"path": "/s", "runs": 5, "open_files": 6, "problem": None, "scan_s": 0.01}],
         "files": {"bytes_sent": 12, "problems": ["x"], "enabled": True},
     },
@@ -84,7 +85,7 @@ def test_figures_are_those_of_the_status() -> None:
     assert found[f"{prefix}info{{version=1.2.3}}"] == 1
     assert found[f"{prefix}ready"] == 1
     assert found[f"{prefix}health{{state=shipping}}"] == 1
-    assert found[f"{prefix}open_fds"] > 0
+    assert found["process_open_fds"] > 0
     assert found["process_resident_memory_bytes"] > 0
 
 

@@ -445,7 +445,7 @@ class Pipeline:
         return {
             "server": self._settings.servers[0].url,
             "tasks": self._tasks.status(),
-            "oldest_wait_s": self._waits.longest_s(self._clock.monotonic()),
+            "oldest_wait_s": self._waits.longest_s(),
             "retention": self._caretaker.status() if self._caretaker else None,
             **shipping_status(self._lanes.all(), self._streams.values(), self._kept, self._roots),
             "unobserved": self._observations.unwritten,

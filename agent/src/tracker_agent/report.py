@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 #: Lines of one sort that are shown; --json has them all.
@@ -30,9 +30,9 @@ def render(status: dict[str, Any]) -> str:
     lines += _server(status["server"], shipping)
     lines += _streams(shipping)
     lines += _sampler(status["sampler"])
-    problems = list(_problems(status))
-    if problems:
-        lines += ["", "Needs attention", *(f"  ! {problem}" for problem in problems)]
+    found = list(problems(status))
+    if found:
+        lines += ["", "Needs attention", *(f"  ! {problem}" for problem in found)]
     else:
         lines += ["", "Nothing needs attention."]
     return "\n".join(map(printable, lines))
@@ -100,7 +100,8 @@ def _sampler(sampler: dict[str, Any] | None) -> Iterable[str]:
     yield f"Sampler   {sampler['windows']} windows; {states}"
 
 
-def _problems(status: dict[str, Any]) -> Iterable[str]:
+def problems(status: Mapping[str, Any]) -> Iterable[str]:
+    """Yield a sentence for everything that needs attention."""
     yield from _agent_problems(status["agent"], status["tasks"])
     shipping = status["shipping"]
     for each in [*status["spools"], *shipping.get("spools", [])]:

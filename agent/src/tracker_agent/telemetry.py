@@ -5,7 +5,6 @@ Labels are states, kinds, codes and spools: never a run, a user or a file, whose
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -84,8 +83,6 @@ def _agent(status: Mapping[str, Any]) -> Iterable[Metric]:
     info.add_metric([], {"version": str(agent["version"])})
     yield info
     yield _gauge("uptime_seconds", "Time since the agent started", agent["uptime_s"])
-    yield _gauge("resident_memory_bytes", "Memory of the agent itself", agent["rss_bytes"])
-    yield _gauge("open_fds", "Open descriptors of the agent itself", _open_fds())
     health = status.get("health") or {}
     yield _gauge(
         "ready", "1: ships what there is, or there is nothing to ship", float(bool(health.get("ready")))
@@ -116,7 +113,9 @@ def _shipping(shipping: Mapping[str, Any]) -> Iterable[Metric]:
     yield _gauge("behind_bytes", "Bytes written and not on a server", behind.get("bytes", 0))
     yield _gauge("behind_streams", "Streams with bytes that are not on a server", behind.get("streams", 0))
     yield _gauge(
-        "lag_seconds", "Time since the stream that waits longest has moved", behind.get("oldest_s") or 0.0
+        "lag_seconds",
+        "Time since the stream that waits longest has moved",
+        shipping.get("oldest_wait_s") or 0.0,
     )
 
 
@@ -174,7 +173,3 @@ def _kinds(failures: Mapping[str, int]) -> dict[str, float]:
         kind = "task" if name.startswith("task ") else name
         kinds[kind if kind in kinds or len(kinds) < KINDS_MAX else "other"] += count
     return {kind: float(count) for kind, count in kinds.items()}
-
-
-def _open_fds() -> int:
-    return len(os.listdir("/proc/self/fd"))

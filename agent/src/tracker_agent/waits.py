@@ -15,6 +15,7 @@ class Waits:
 
     def __init__(self) -> None:
         self._since: dict[StreamKey, tuple[int, float]] = {}  # position, since
+        self._looked_at = 0.0
 
     def look(self, streams: Iterable[Stream], now: float) -> None:
         """Look at all streams. Those that are parked wait for something else than time."""
@@ -25,8 +26,8 @@ class Waits:
             known = self._since.get(stream.key)
             moved = known is None or known[0] != stream.position
             since[stream.key] = (stream.position, now) if moved or known is None else known
-        self._since = since
+        self._since, self._looked_at = since, now
 
-    def longest_s(self, now: float) -> float:
-        """Return how long the stream that has waited longest waits; 0 when none does."""
-        return max((now - at for _, at in self._since.values()), default=0.0)
+    def longest_s(self) -> float:
+        """Return how long the stream that has waited longest waited at the last look; 0 when none did."""
+        return max((self._looked_at - at for _, at in self._since.values()), default=0.0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from . import check_config, run, status, support_bundle, tap
+from . import check_config, run, status, support_bundle, tap, top
 from .command import Command
 
 COMMANDS: tuple[Command, ...] = (
     run.COMMAND,
     status.COMMAND,
+    top.COMMAND,
     tap.COMMAND,
     check_config.COMMAND,
     support_bundle.COMMAND,
