@@ -307,6 +307,54 @@ def test_restored_server_gets_again_what_it_lost_and_what_is_gone_becomes_a_gap(
     ]
 
 
+def test_restored_server_gets_its_data_though_nothing_new_is_written_anywhere(spool: Spool) -> None:
+    streams = [spool.write(run=f"run{number}", records=40) for number in range(3)]
+
+    async def work() -> tuple[float, int]:
+        agent = VirtualAgent(spool.root)
+        for number, stream in enumerate(streams):
+            agent.server.fake.keys.add(f"key{number}")
+            agent.lane(f"key{number}").roster.add(agent.stream(stream, f"run{number}"))
+        await agent.until(lambda: len(agent.ended) == 3)
+        agent.server.fake.streams.clear()
+        agent.server.fake.epoch = "epoch-2"
+        took = await agent.until(lambda: len(agent.ended) == 6, step_s=1)
+        await agent.until(lambda: agent.clock.monotonic() > 20_000, within_s=1e6, step_s=60)
+        await agent.close()
+        for number, stream in enumerate(streams):
+            assert agent.server.fake.content(stream, f"key{number}") == spool.content(stream)
+        return took, agent.restored
+
+    took, restored = run_virtually(work())
+
+    assert took < 300 + 20, "the time between two looks at an idle server"
+    assert restored == 3, "each lane hears of it once"
+
+
+def test_answer_from_before_the_restoration_moves_nothing(spool: Spool) -> None:
+    stream = spool.write(run="run0", records=40)
+    other = spool.write(run="run1", records=40)
+
+    async def work() -> tuple[int, bytes, bytes]:
+        agent = VirtualAgent(spool.root)
+        first, second = agent.lane(), agent.lane()
+        first.roster.add(agent.stream(stream, "run0"))
+        await agent.until(lambda: len(agent.ended) == 1)
+        # An answer that was given before is still on its way when another lane hears of the new epoch.
+        sent_under = agent.endpoint.restorations
+        agent.server.fake.streams.clear()
+        agent.server.fake.epoch = "epoch-2"
+        second.roster.add(agent.stream(other, "run1"))
+        await agent.until(lambda: agent.endpoint.epoch == "epoch-2")
+        assert not agent.endpoint.hear("epoch-1", sent_under)
+        await agent.until(lambda: len(agent.ended) == 3)
+        await agent.close()
+        fake = agent.server.fake
+        return agent.endpoint.restorations, fake.content(stream), fake.content(other)
+
+    assert run_virtually(work()) == (1, spool.content(stream), spool.content(other))
+
+
 def test_diverged_stream_stays_parked_until_it_is_shipped_as_new(spool: Spool) -> None:
     stream = spool.write(run="run0", records=50, segment_bytes=2048)
     mine = spool.content(stream)

@@ -74,6 +74,9 @@ class Endpoint:
         self.server: Server | None = None  #: what it said of itself last
         self.state = "connecting"
         self.reason = ""
+        self.epoch: str | None = None  #: as the server named it last; set it to what was remembered
+        self.restorations = 0  #: how often another epoch was named since
+        self.tell_restored: list[Callable[[str], None]] = []  #: told of a new epoch before anything else is
         self.backfill_at = 0.0  #: old data waits until then, so that live data come first after an outage
         self._sender = sender
         self._clock = clock
@@ -85,6 +88,7 @@ class Endpoint:
         self._requests = Turns(self._concurrency.limit, lambda units: max(1, units - 1))
         self._backoff = Backoff(settings.retry_first_s, settings.retry_max_s, uniform)
         self._probing = asyncio.Lock()
+        self._heard_at = clock.monotonic()
         self._probe_at = 0.0
         self._paused_until = 0.0
 
@@ -120,6 +124,35 @@ class Endpoint:
                         await self._sleep_until(self._probe_at)
                         await self._probe()
             await self._sleep_until(self._paused_until)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nobody asked the server anything for long: a restored one must not wait for news."""
+        return self._clock.monotonic() - self._heard_at >= self.settings.probe_interval_s
+
+    async def look(self) -> None:
+        """Ask the server for its epoch, once for all lanes."""
+        async with self._probing:
+            if self.silent and not self._breaker.is_open:
+                await self._probe()
+
+    def hear(self, epoch: str, restorations: int) -> bool:
+        """Take note of the epoch that an answer names. False: the answer is from before it was restored.
+
+        restorations: as it was when the request was sent.
+        """
+        self._heard_at = self._clock.monotonic()
+        if epoch == self.epoch:
+            return True
+        if restorations != self.restorations:
+            return False
+        before, self.epoch = self.epoch, epoch
+        if before is not None:
+            self.restorations += 1
+            self._log.warning("the server was restored: learning all positions again", epoch=epoch)
+            for tell in list(self.tell_restored):
+                tell(epoch)
+        return True
 
     async def take_turn(self, live: bool) -> Turn:
         """Wait for one of the places for requests."""
@@ -162,6 +195,8 @@ class Endpoint:
             self._down("retrying", reason, self._backoff.failure(retry_after_s))
 
     async def _probe(self) -> None:
+        restorations = self.restorations
+        self._heard_at = self._clock.monotonic()
         try:
             answer = await self.request("GET", "/api/v1/server", {})
         except TransportError as error:
@@ -169,7 +204,10 @@ class Endpoint:
             return
         found = parse_server(answer, self._clock.wall_ns() / 1e9)
         if isinstance(found, Server):
-            self._well(found)
+            if self._breaker.is_open:
+                self._well()
+            self.server = found
+            self.hear(found.epoch, restorations)
         elif isinstance(found, Retry):
             self._probe_failed(found.reason, found.retry_after_s)
         elif self.server is not None:
@@ -180,6 +218,9 @@ class Endpoint:
             self._down("parked", found.reason, self.settings.probe_interval_s)
 
     def _probe_failed(self, reason: str, retry_after_s: float | None) -> None:
+        if not self._breaker.is_open:
+            self.failed(reason, retry_after_s, congested=False)
+            return
         self._breaker.failed(self._clock.monotonic())
         self._down("retrying", reason, self._backoff.failure(retry_after_s))
 
@@ -191,7 +232,7 @@ class Endpoint:
         self.state, self.reason = state, reason
         self._probe_at = self._clock.monotonic() + pause_s
 
-    def _well(self, server: Server) -> None:
+    def _well(self) -> None:
         now = self._clock.monotonic()
         outage_s = self._breaker.close(now)
         splay = splay_s(outage_s, min(SPLAY_MAX_S, self.settings.retry_max_s))
@@ -203,7 +244,6 @@ class Endpoint:
         if self.reason:
             self._log.info("server is back", outage_s=round(outage_s, 1), pause_s=round(back_at - now, 1))
         self.state, self.reason = "well", ""
-        self.server = server
 
     async def _sleep_until(self, at: float) -> None:
         pause_s = at - self._clock.monotonic()

@@ -7,7 +7,7 @@ The one place where answers that concern a whole request become Unavailable (try
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 from . import answers
@@ -41,10 +41,7 @@ class LockedOut(Exception):
 
 
 class IngestClient:
-    """A server as one key sees it. Every request may raise Unavailable or LockedOut.
-
-    restored() is called before an answer is returned that names another epoch than the one before.
-    """
+    """A server as one key sees it. Every request may raise Unavailable or LockedOut."""
 
     def __init__(
         self,
@@ -53,9 +50,7 @@ class IngestClient:
         identity: Identity,
         clock: Clock,
         counters: Counters,
-        restored: Callable[[str], None],
     ) -> None:
-        self.epoch: str | None = None  #: as the server named it last
         self.in_flight = 0  #: requests with records on their way
         self.took_records = False  #: the server stored records that came with this key
         self._key = key
@@ -63,14 +58,11 @@ class IngestClient:
         self._identity = identity
         self._clock = clock
         self._counters = counters
-        self._restored = restored
 
     def greet(self) -> None:
         """Make sure that anything may be sent at all."""
         if self._key is None:
             raise LockedOut("no key: set server.key or server.key_file, or leave a key in the spool")
-        if self._endpoint.server is not None:
-            self._see_epoch(self._endpoint.server.epoch)
 
     async def offsets(self, streams: Sequence[Stream]) -> Offsets | TooLarge:
         """Ask how far some streams are."""
@@ -81,12 +73,13 @@ class IngestClient:
             "streams": [{"uid": stream.uid, "stream": stream.id.hex()} for stream in streams],
         }
         headers = {"Content-Type": "application/json"}
+        restorations = self._endpoint.restorations
         raw = await self._request("POST", "/api/v1/streams/offsets", headers, json.dumps(asked).encode())
         answer = self._judge(raw, answers.parse_offsets(raw, self._wall_s()))
         if isinstance(answer, Rejected):
             raise Unavailable(answer.reason, raw.status)
         if isinstance(answer, Offsets):
-            self._see_epoch(answer.epoch)
+            self._hear(answer.epoch, restorations)
         return answer
 
     async def ingest(self, parts: Sequence[Part]) -> Accepted | TooLarge | Rejected:
@@ -108,13 +101,14 @@ class IngestClient:
         self._counters.requests += 1
         self._counters.bytes_sent += len(body)
         self.in_flight += 1
+        restorations = self._endpoint.restorations
         try:
             raw = await self._request("POST", "/api/v1/ingest", headers, body)
         finally:
             self.in_flight -= 1
         verdict = self._judge(raw, answers.parse_ingest(raw, self._wall_s()))
         if isinstance(verdict, Accepted):
-            self._see_epoch(verdict.epoch)
+            self._hear(verdict.epoch, restorations)
             if any(isinstance(part.piece, Data) for part in parts):
                 self.took_records |= any(answer.error is None for answer in verdict.streams)
         return verdict
@@ -140,12 +134,9 @@ class IngestClient:
             raise LockedOut(verdict.reason)
         return verdict
 
-    def _see_epoch(self, epoch: str) -> None:
-        """Notice a server that was restored: everything may be elsewhere now."""
-        restored = self.epoch is not None and epoch != self.epoch
-        self.epoch = epoch
-        if restored:
-            self._restored(epoch)
+    def _hear(self, epoch: str, restorations: int) -> None:
+        if not self._endpoint.hear(epoch, restorations):
+            raise Unavailable("the server was restored while it answered")
 
     def _wall_s(self) -> float:
         return self._clock.wall_ns() / 1e9

@@ -80,7 +80,7 @@ class Lane:
         self._tell_restored = restored
         self.roster = Roster(clock, self._log)
         self.limit = BatchLimit(settings.batch_bytes)
-        self.client = IngestClient(credential.key, endpoint, identity, clock, counters, self._restored)
+        self.client = IngestClient(credential.key, endpoint, identity, clock, counters)
         self._positions = Positions(self.roster, self.client)
         self._intake = Intake(self.roster, clock, settings.flush_interval_s, ended, exited)
         self._uploader = Uploader(
@@ -95,10 +95,13 @@ class Lane:
         self._flights: dict[asyncio.Task[None], bool] = {}  # with live data or not
         self._boarding: set[bool] = set()  # a flight of that kind has not read its streams yet
         self._trouble: Unavailable | LockedOut | None = None
+        endpoint.tell_restored.append(self._restored)
 
     def close(self) -> None:
         """Send nothing more after the requests that are in flight."""
         self._closed = True
+        if self._restored in self._endpoint.tell_restored:
+            self._endpoint.tell_restored.remove(self._restored)
         self.roster.changed.set()
 
     def retry(self, stream: Stream) -> None:
@@ -177,6 +180,8 @@ class Lane:
             self.roster.unpark()
             if self.roster.unlearned and self._learning is None:
                 self._learning = self._start(self._learn())
+            elif self._endpoint.silent and self._learning is None:
+                self._learning = self._start(self._endpoint.look())
             await self.roster.wait(min(TURN_S, self._take_off()))
 
     def _take_off(self) -> float:
@@ -307,9 +312,8 @@ class Lane:
         self._state, self._reason = "shipping", ""
         self._contact_at = self._clock.monotonic()
 
-    def _restored(self, epoch: str) -> None:
+    def _restored(self, _epoch: str) -> None:
         """Learn all positions again: everything may be elsewhere now."""
-        self._log.warning("the server was restored: learning all positions again", epoch=epoch)
         for stream in self.roster.streams.values():
             stream.ended = False
         self.roster.relearn_all()

@@ -107,8 +107,4 @@ class Lanes:
 
     def epochs(self) -> dict[str, str]:
         """Return what each server calls its present state."""
-        return {
-            server: lane.client.epoch
-            for (server, _), lane in self._lanes.items()
-            if lane.client.epoch is not None
-        }
+        return {url: endpoint.epoch for url, endpoint in self.endpoints.items() if endpoint.epoch is not None}

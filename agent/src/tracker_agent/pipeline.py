@@ -358,7 +358,7 @@ class Pipeline:
             self._writers.exited,
             partial(self._observations.restored, endpoint.url),
         )
-        lane.client.epoch = self._observations.epoch(endpoint.url)
+        endpoint.epoch = endpoint.epoch or self._observations.epoch(endpoint.url)
         return lane
 
     def _move_streams(self, uid: int) -> None:
