@@ -6,6 +6,7 @@ Redirects are not followed: a key given to one server is not for whoever that se
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class Transport:
             self._session = aiohttp.ClientSession(timeout=self._timeout, auto_decompress=True)
         try:
             async with self._session.request(
-                method, self.url + path, headers=headers, data=body, allow_redirects=False
+                method, self.url + path, headers=headers, data=_payload(body), allow_redirects=False
             ) as answer:
                 content = bytearray()
                 async for chunk in answer.content.iter_chunked(65536):
@@ -67,6 +68,11 @@ class Transport:
             self._session = None
             # aiohttp closes its sockets in the loop's next turn.
             await asyncio.sleep(0)
+
+
+def _payload(body: bytes | None) -> io.BytesIO | None:
+    """Return a body that goes out in pieces: a large one at once would hold up the loop."""
+    return None if body is None else io.BytesIO(body)
 
 
 def connect_to(server: ServerSettings, timeout_s: float) -> Transport:
