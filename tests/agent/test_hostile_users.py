@@ -63,15 +63,23 @@ def states(server: FakeTrackerServer, stream: bytes) -> list[str]:
         b'{"URL": "tk_\\ud800"}',
     ],
 )
-async def test_unusable_credentials_stop_nothing(
+async def test_run_whose_owners_credentials_cannot_be_used_waits_for_them(
     spool: Spool, server: FakeTrackerServer, start: Start, content: bytes
 ) -> None:
+    """Shipped with the operator's key, it would end up with somebody else."""
     stream = spool.write()
-    (spool.user / "credentials").write_bytes(content.replace(b"URL", server.url.encode()))
+    credentials = spool.user / "credentials"
+    credentials.write_bytes(content.replace(b"URL", server.url.encode()))
+    server.keys.add("his")
 
     async with start() as pipeline:
-        await eventually(lambda: server.content(stream) == spool.content(stream))
+        parked = await eventually(lambda: pipeline.status()["parked"])
+        assert server.stored(stream) is None
+        assert str(credentials) in parked[0]["reason"]
         assert pipeline.status()["failures"] == {}
+        credentials.write_text(json.dumps({server.url: "his"}))
+
+        await eventually(lambda: server.content(stream, key="his") == spool.content(stream))
 
 
 async def test_fault_in_one_users_directory_stops_no_other(
@@ -82,7 +90,7 @@ async def test_fault_in_one_users_directory_stops_no_other(
 
     (spool.root / f"{UID}-a").mkdir()
     (spool.root / f"{UID}-a" / "credentials").write_text("{}")
-    monkeypatch.setattr("tracker_agent.scanner.read_user_key", fail)
+    monkeypatch.setattr("tracker_agent.scanner.read_user_keys", fail)
     stream = spool.write()
 
     async with start() as pipeline:
@@ -156,16 +164,6 @@ async def test_header_overwritten_while_the_file_was_closed_stops_no_other(
 
             assert parked[0]["code"] == "diverged"
             assert pipeline.status()["failures"] == {}
-
-
-def test_credentials_of_two_servers_are_told_apart(tmp_path: Path) -> None:
-    from tracker_agent.credentials import read_user_key
-    from tracker_agent.disk import Disk
-
-    user = tmp_path / str(UID)
-    user.mkdir()
-    (user / "credentials").write_text(json.dumps({"http://a/": " tk_a \n", "http://b": "tk_b"}))
-    assert read_user_key(Disk(), str(tmp_path), str(UID), UID, "http://a") == "tk_a"
 
 
 async def test_run_whose_files_are_deleted_while_it_runs_does_not_run_for_ever(

@@ -46,7 +46,7 @@ class Catalogue:
         for uid, key in findings.keys:
             if self._credentials.set(uid, key):
                 self._log.info("a user's key changed", uid=uid)
-                self._move_streams(uid)
+                self.move_streams(uid)
         for entry in findings.gone:
             self._gone(entry)
         for entry in findings.found:
@@ -121,9 +121,9 @@ class Catalogue:
 
     # Keys.
 
-    def _move_streams(self, uid: int) -> None:
-        """Give a user's streams to the lanes of his new keys."""
+    def move_streams(self, uid: int | None = None) -> None:
+        """Give a user's streams (None: everybody's) to the lanes of new keys."""
         for stream in list(self.streams.values()):
-            if stream.uid == uid or stream.own:
+            if uid in (None, stream.uid) or stream.own:
                 self._lanes.assign(stream)
                 self._writers.see(stream)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tracker.protocol.header import Header
 from tracker.protocol.layout import live_name
 
+from .credentials import UserKeys
 from .opening import Place
 from .tailer import Tail
 
@@ -41,7 +42,7 @@ class Findings:
     grown: list[Entry] = field(default_factory=list)
     gone: list[Entry] = field(default_factory=list)
     writers: list[Entry] = field(default_factory=list)  #: `holder` changed
-    keys: list[tuple[int, str | None]] = field(default_factory=list)
+    keys: list[tuple[int, UserKeys]] = field(default_factory=list)
     fresh: list[str] = field(default_factory=list)  #: new directories in which more may appear soon
     more: bool = False  #: there was more to look at than one call does
     next_due: float = 0.0

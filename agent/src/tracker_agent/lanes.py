@@ -52,7 +52,7 @@ class Lanes:
         """Return the credential that ships a stream, or why there is none."""
         if stream.own:
             return self._credentials.named(stream.entry.place.name)
-        return self._credentials.of(stream.uid)
+        return self._credentials.of(stream.uid, stream.header.server, stream.header.account)
 
     def assign(self, stream: Stream) -> None:
         """Put a stream into the lane of its credential; out of another one if need be."""

@@ -107,10 +107,9 @@ class Pipeline:
         self._clock = clock
         self._log = log
         self._tasks = Supervisor(clock, log)
-        default = settings.servers[0]
         self._senders = [connect(server, settings.request_timeout_s) for server in settings.servers]
         self._allowance = Allowance(clock, settings.limits.memory_bytes, settings.limits.backfill_bytes_per_s)
-        self._credentials = Credentials(default.url, default.key or None)
+        self._credentials = Credentials(settings.servers)
         self._lanes = Lanes(
             {sender.url: self._endpoint(sender) for sender in self._senders},
             self._credentials,
@@ -167,6 +166,8 @@ class Pipeline:
             self._start(f"scan {root.path}", partial(root.scan_forever, self._streams, self._apply))
             self._start(f"look {root.path}", partial(self._look_forever, root))
         self._start("housekeeping", self._keep_house)
+        follow_keys = self._credentials.follow_key_files
+        self._start("keys", partial(follow_keys, self._machine.in_thread, self._move_streams))
         self._start("witness", self._witness.run)
         if self._settings.allow_stop:
             self._start("requests", self._requests.run)
@@ -213,7 +214,6 @@ class Pipeline:
             files,
             self._settings.scan_interval_s,
             self._clock.wall_ns,
-            self._settings.servers[0].url,
             own_uid=self._machine.uid if own else None,
             own_live=lambda: self._own.live if own else frozenset(),
         )
@@ -361,10 +361,10 @@ class Pipeline:
         endpoint.epoch = endpoint.epoch or self._observations.epoch(endpoint.url)
         return lane
 
-    def _move_streams(self, uid: int) -> None:
-        """Give a user's streams to the lanes of his new keys."""
+    def _move_streams(self, uid: int | None = None) -> None:
+        """Give a user's streams (None: everybody's) to the lanes of new keys."""
         for stream in list(self._streams.values()):
-            if stream.uid == uid or stream.own:
+            if uid in (None, stream.uid) or stream.own:
                 self._lanes.assign(stream)
                 self._writers.see(stream)
 
@@ -448,6 +448,7 @@ class Pipeline:
             "oldest_wait_s": self._waits.longest_s(),
             "retention": self._caretaker.status() if self._caretaker else None,
             **shipping_status(self._lanes.all(), self._streams.values(), self._kept, self._roots),
+            "credentials": {"problems": list(self._credentials.problems)},
             "unobserved": self._observations.unwritten,
             "evidence": self._witness.status(),
             "requests": self._requests.status(),

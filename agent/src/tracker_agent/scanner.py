@@ -15,7 +15,7 @@ from itertools import islice
 
 from tracker.protocol.layout import CREDENTIALS_FILE, parse_segment_name, parse_user_directory
 
-from .credentials import read_user_key
+from .credentials import UserKeys, read_user_keys
 from .disk import Disk
 from .entries import Entry, Findings, remove_stream
 from .open_files import OpenFiles
@@ -74,7 +74,6 @@ class Scanner:
         files: OpenFiles,
         interval_s: float,
         wall_ns: Callable[[], int],
-        server_url: str = "",
         own_uid: int | None = None,
         own_live: Callable[[], Collection[bytes]] = frozenset,
     ) -> None:
@@ -89,7 +88,6 @@ class Scanner:
         self._files = files
         self._interval_s = interval_s
         self._wall_ns = wall_ns
-        self._server_url = server_url
         self._own_live = own_live
         self._own_uid = own_uid
         self._users: dict[str, _User] = {}
@@ -170,6 +168,8 @@ class Scanner:
         self._root_settled = status is not None and self._wall_ns() - status.st_mtime_ns > SETTLED_NS
         self._root_relist_at = now + RELIST_S
         for gone in sorted(set(self._users) - names):
+            path = os.path.join(self.root, gone, CREDENTIALS_FILE)
+            findings.keys.append((self._users[gone].uid, UserKeys(path)))
             for directory in self._users.pop(gone).directories.values():
                 self._remove(directory, findings)
         for name in sorted(names - set(self._users)):
@@ -225,16 +225,19 @@ class Scanner:
             stamp = None
         if stamp == user.credentials:
             return
+        user.credentials = stamp
         reason = None
         try:
-            key = read_user_key(self._disk, self.root, user.name, user.uid, self._server_url)
+            keys = read_user_keys(self._disk, self.root, user.name, user.uid)
         except Refused as error:
-            key, reason = None, str(error)
+            reason = str(error)
         except OSError as error:
-            key, reason = None, f"cannot be read: {error.strerror}"
+            reason = f"cannot be read: {error.strerror}"
+            user.credentials = (-1, -1, -1)  # look again
+        if reason is not None:
+            keys = UserKeys(file, problem=reason)
         self._note(self._user_foreign, file, reason)
-        user.credentials = stamp
-        findings.keys.append((user.uid, key))
+        findings.keys.append((user.uid, keys))
 
     def _scan_due(self, now: float, findings: Findings) -> None:
         quiet = max(len(self._by_path) / QUIET_CHECKS_PER_S, 4 * self._interval_s)
