@@ -7,7 +7,7 @@ interrupts a write: no two writers ever share one. A record is in the kernel whe
 import errno
 import os
 import threading
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ._clock import monotonic_ns
 from ._spool import RunPlace
@@ -110,7 +110,12 @@ class Recorder:
             self.warned = True
             self._on_loss(self._reason)
 
-    def end(self, code: int, exception: Optional[Dict[str, str]] = None) -> None:
+    def end(
+        self,
+        code: int,
+        exception: Optional[Dict[str, str]] = None,
+        facts: Optional[Dict[str, Any]] = None,
+    ) -> None:
         """Write EXIT and close. May be called twice, and while a record is being written."""
         with self.lock:
             if not self.pid:
@@ -119,7 +124,7 @@ class Recorder:
                 self._nested.end(code)
             if self._writer is not None:
                 try:
-                    self.append(EXIT, Exit(self.time(), code, exception).encode())
+                    self.append(EXIT, Exit(self.time(), code, exception, facts).encode())
                 except (OSError, ValueError):
                     # Without EXIT the agent will find the stream's writer gone: visible, and true.
                     self.lost += 1

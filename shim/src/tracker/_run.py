@@ -70,6 +70,7 @@ class Run:
         self._newest: Dict[str, Any] = {}
         self._plain_types: Set[type] = {int, float, bool}
         self._on_end = on_end
+        self._end_facts: Optional[Dict[str, Any]] = None  # what EXIT tells besides code and exception
         self._config = Config(terminal, self._record_config, config)
         self._summary = Summary(terminal, self._record_summary, self._take_newest, self._look_again)
         # Used with the recorder's lock held and never re-entered: has its buffer once and for all.
@@ -219,7 +220,7 @@ class Run:
         self._finished = True
         recorder = self._recorders.get(getpid())
         if recorder is not None:
-            recorder.end(end.code, _ending.describe(end.error))
+            recorder.end(end.code, _ending.describe(end.error), self._end_facts)
         if self._on_end is not None:
             self._on_end(self)
 

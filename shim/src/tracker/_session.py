@@ -38,6 +38,7 @@ def init(  # noqa: PLR0913, PLR0917 - the signature that scripts know
     mode: "Optional[str]" = None,
     dir: "Any" = None,  # noqa: A002 - the name that scripts use
     entity: "Optional[str]" = None,
+    allow_stop: "Optional[bool]" = None,
     resume: "Any" = None,  # noqa: ARG001 - accepted, without effect so far
     **unknown: "Any",
 ) -> "Run":
@@ -59,6 +60,7 @@ def init(  # noqa: PLR0913, PLR0917 - the signature that scripts know
         "mode": mode,
         "dir": dir,
         "entity": entity,
+        "allow_stop": allow_stop,
     }
     try:
         if _current is not None:

@@ -20,6 +20,8 @@ DEFAULT_PROJECT = "uncategorized"
 PROJECT_CHARACTERS_MAX = 128
 _PROJECT_FORBIDDEN = frozenset("/\\#?%:")
 
+_YES = ("1", "true", "yes", "on")
+
 #: Where launchers say which of several processes this is, nearest first.
 _RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 
@@ -31,11 +33,12 @@ class Settings:
         self.problems: List[str] = []
         self._arguments = arguments
         self._environ = environ
-        self.silent = environ.get("TRACKER_SILENT", "").lower() in ("1", "true", "yes", "on")
+        self.silent = environ.get("TRACKER_SILENT", "").lower() in _YES
         self.mode = self._mode()
         self.project = self._project()
         self.id = self._run_id()
         self.entity = self._text("entity", "TRACKER_ENTITY")
+        self.allow_stop = self._flag("allow_stop", "TRACKER_ALLOW_STOP")
         self.name = self._text("name", "TRACKER_NAME")
         self.notes = self._text("notes", "TRACKER_NOTES")
         self.group = self._text("group", "TRACKER_GROUP")
@@ -68,6 +71,10 @@ class Settings:
     def _text(self, name: str, variable: Optional[str]) -> Optional[str]:
         value = self._given(name, variable)
         return None if value is None else str(value)
+
+    def _flag(self, name: str, variable: str) -> bool:
+        value = self._given(name, variable)
+        return value.lower() in _YES if isinstance(value, str) else bool(value)
 
     def _mode(self) -> str:
         given = self._text("mode", "TRACKER_MODE")

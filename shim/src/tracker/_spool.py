@@ -30,6 +30,7 @@ class RunPlace(NamedTuple):
     offline: bool = False
     server: Optional[str] = None
     account: Optional[str] = None
+    stop_pid: int = 0  #: the process that looks for requests to stop; 0: none
 
     def made(self) -> "RunPlace":
         """Return this place with its directory made. Raise OSError when that is not possible."""
@@ -51,6 +52,7 @@ class RunPlace(NamedTuple):
             host=self.host,
             rank=self.rank,
             offline=self.offline,
+            stop=True if self.stop_pid == os.getpid() else None,
             server=self.server,
             account=self.account,
         )

@@ -6,7 +6,7 @@ Loaded by init(), so that a bare `import tracker` stays cheap.
 import os
 import socket
 import tempfile
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from ._agent import Agent, find_agent
 from ._names import random_id, random_name
@@ -98,11 +98,12 @@ def _recording_run(
     """Return a run in the first spool that can be written, or one that counts what it loses."""
     refused: List[str] = []
     first: Optional[Tuple[Run, Agent]] = None
+    kind = _kind_of_run(settings)
     for root, why in candidate_roots(settings.dir, settings.dir_variable, os.environ):
         agent = find_agent(root)
         place = _new_place(root, agent, settings, first[0].id if first else settings.id or random_id())
         server = agent.public_url(settings.server) if settings.server else agent.url
-        run = Run(
+        run = kind(
             place,
             fields,
             terminal,
@@ -133,6 +134,14 @@ def _recording_run(
     return first
 
 
+def _kind_of_run(settings: Settings) -> Type[Run]:
+    if not settings.allow_stop:
+        return Run
+    from ._stop import StoppableRun  # with json and signal, which only such runs pay for
+
+    return StoppableRun
+
+
 def _new_place(root: str, agent: Agent, settings: Settings, run_id: str) -> RunPlace:
     boot = identity.boot_id()
     # In a container the agent of the host knows the machine better than we do.
@@ -141,7 +150,7 @@ def _new_place(root: str, agent: Agent, settings: Settings, run_id: str) -> RunP
     machine = known or identity.machine_id()
     return RunPlace(
         root, "", run_id, machine, boot, socket.gethostname(), _WRITER, settings.rank, offline,
-        settings.server, settings.account,
+        settings.server, settings.account, os.getpid() if settings.allow_stop else 0,
     )  # fmt: skip
 
 

@@ -26,12 +26,12 @@ class Ends(Recording):
         return exits[0]
 
     def test_the_end_of_the_script_is_exit_0(self):
-        self.assertEqual(self.end("")[1:], (0, None))
+        self.assertEqual(self.end("")[1:3], (0, None))
 
     def test_sys_exit_is_recorded_with_its_code(self):
         for code, argument in ((3, "3"), (0, ""), (0, "None"), (1, "'message'"), (255, "-1")):
             self.setUp()
-            self.assertEqual(self.end("sys.exit(%s)" % argument, code)[1:], (code, None))
+            self.assertEqual(self.end("sys.exit(%s)" % argument, code)[1:3], (code, None))
 
     def test_sys_exit_that_was_caught_does_not_count(self):
         script = """
