@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -28,10 +29,28 @@ UNLIMITED = 2**40
 Own = Callable[..., Stream]
 
 
+class StubbornDisk(Disk):
+    """Refuses to remove some files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stays: set[str] = set()
+
+    def unlink(self, path: str) -> None:
+        if os.path.basename(path) in self.stays:
+            raise OSError(errno.EIO, "Input/output error")
+        super().unlink(path)
+
+
 @pytest.fixture
-def own(spool: Spool) -> Own:
+def disk() -> StubbornDisk:
+    return StubbornDisk()
+
+
+@pytest.fixture
+def own(spool: Spool, disk: StubbornDisk) -> Own:
     """own(name, age_s): an own stream of several segments, all of that age, of which the server has all."""
-    files = OpenFiles(Disk(), 8)
+    files = OpenFiles(disk, 8)
 
     def make(name: str = "own", age_s: float = 2 * KEEP_S, ended: bool = False) -> Stream:
         header = make_header(name)
@@ -126,3 +145,17 @@ def test_limit_takes_everything_but_the_file_that_is_written(spool: Spool, own: 
     assert left(spool, alive) == [alive_newest]
     # What stood before the last segment of a stream shows as a gap on the server; the last is counted here.
     assert dropped == [(LossReason.STATE_LIMIT.text, dead_size)]
+
+
+def test_file_that_cannot_be_removed_keeps_no_other(spool: Spool, own: Own, disk: StubbornDisk) -> None:
+    stuck, free = own("stuck", ended=True), own("free", ended=True)
+    disk.stays = {left(spool, stuck)[0].name}
+    keeper = trimmer()
+
+    keeper.trim([stuck, free], set())
+
+    assert left(spool, free) == []
+    assert "stuck cannot be trimmed" in keeper.problem
+    disk.stays.clear()
+    keeper.trim([stuck], set())
+    assert (left(spool, stuck), keeper.problem) == ([], "")
