@@ -99,15 +99,14 @@ class ControlServer:
             writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._connections > CONNECTIONS_MAX:
-            await _say(writer, {"error": "too many questions at once"})
-            return
-        if not _may_ask(writer.get_extra_info("socket")):
-            await _say(writer, {"error": "only root and the agent's own user may ask"})
-            return
+        # Also who is refused is heard first: else he might meet a closed socket, and not learn why.
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
             line = await reader.readline()
         try:
+            if self._connections > CONNECTIONS_MAX:
+                raise ControlError("too many questions at once")
+            if not _may_ask(writer.get_extra_info("socket")):
+                raise ControlError("only root and the agent's own user may ask")
             command, arguments = _parse(line)
             if command in self._streamers:
                 await self._stream_to(reader, writer, self._streamers[command](arguments))

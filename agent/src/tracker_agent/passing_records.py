@@ -114,6 +114,8 @@ def _clock(time_ns: int) -> str:
 
 
 def _said(kind: str, body: Mapping[str, Any]) -> str:
+    if "raw_bytes" in body:
+        return " ".join(f"{name}={value}" for name, value in body.items())
     if kind == "METRICS":
         values = " ".join(f"{name}={_number(value)}" for name, value in body.get("values", {}).items())
         return f"step {'+1' if body.get('step') is None else body['step']}  {values}"
