@@ -1,7 +1,7 @@
 // The one door to the server's HTTP API. Turns every failure into ApiError or Unreachable.
 
 import type {
-  ConsoleAnswer, Host, Me, Metric, PointsAnswer, Project, Run, RunDetail, RunPage, SeriesAnswer,
+  ConsoleAnswer, FilesAnswer, Host, Me, Metric, PointsAnswer, Project, Run, RunDetail, RunPage, SeriesAnswer,
 } from "./types";
 import type { ServerAxis } from "./columns";
 
@@ -141,6 +141,10 @@ export interface SeriesQuery {
 }
 
 const runUrl = (key: RunKey, part = ""): string => `/api/v1/runs/${runPath(key)}${part}`;
+/** The address of a file's bytes: one of several hosts', so that none hides another's. */
+export function fileUrl(key: RunKey, file: { path: string; machine: string }): string {
+  return runUrl(key, "/file") + queryString({ path: file.path, machine: file.machine });
+}
 const hostUrl = (machine: string, part: string): string => `/api/v1/hosts/${encodeURIComponent(machine)}${part}`;
 
 export const api = {
@@ -159,6 +163,8 @@ export const api = {
     request<PointsAnswer>(runUrl(key, "/points"), { query: { metric, after, limit } }),
   console: (key: RunKey, after: number, limit: number) =>
     request<ConsoleAnswer>(runUrl(key, "/console"), { query: { after, limit } }),
+  files: (key: RunKey, cursor: string | null) =>
+    request<FilesAnswer>(runUrl(key, "/files"), { query: { cursor } }),
   hosts: () => request<{ hosts: Host[] }>("/api/v1/hosts"),
   hostMetrics: (machine: string) => request<{ metrics: Metric[] }>(hostUrl(machine, "/metrics")),
   hostSeries: (machine: string, query: Omit<SeriesQuery, "x">) =>

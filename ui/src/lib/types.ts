@@ -149,6 +149,25 @@ export interface ConsoleAnswer {
   more: boolean;
 }
 
+export interface RunFile {
+  path: string;
+  sha256: string;
+  size: number;
+  mtime: number;
+  policy: string;
+  updated: number;
+  machine: string;
+  host: string;
+  uid: number;
+}
+
+export interface FilesAnswer {
+  files: RunFile[];
+  cursor: string | null;
+  total: number;
+  bytes: number;
+}
+
 export interface RunNews {
   entity: string;
   project: string;
