@@ -105,6 +105,8 @@ def parse_failure(answer: Answer, now_s: float) -> Failure | None:
         return Locked(reason)
     if status == 413:
         return TooLarge(reason)
+    if status == 400 and _code(answer) == "bad_protocol":
+        return Locked(reason)  # the server was upgraded, or set back, while we ran
     if status in (400, 422):
         return Rejected(reason)
     if 300 <= status < 400:
@@ -180,6 +182,13 @@ def _object(answer: Answer) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - one kind of error for all of it
     return fields
+
+
+def _code(answer: Answer) -> str:
+    try:
+        return str(_object(answer).get("error"))
+    except ValueError:
+        return ""
 
 
 def _reason(answer: Answer) -> str:
