@@ -221,8 +221,10 @@ class Scanner:
         try:
             status = self._disk.status(file)
             stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
-        except OSError:
+        except FileNotFoundError:
             stamp = None
+        except OSError:
+            stamp = (-1, -1, -1)  # to be read all the same: that says why it cannot be, and is no file missing
         if stamp == user.credentials:
             return
         user.credentials = stamp
