@@ -266,7 +266,8 @@ def test_other_users_may_not_listen(tmp_path: Path, environment: dict[str, str])
         (state / "agent.sock").chmod(0o666)
         code = (
             "import os, socket; os.setuid(54321); s = socket.socket(socket.AF_UNIX); "
-            "s.connect(os.environ['SOCKET']); s.sendall(b'{\"command\": \"tap\"}\\n'); print(s.recv(1000))"
+            "s.connect(os.environ['SOCKET']); s.sendall(b'{\"command\": \"tap\"}\\n'); "
+            "print(s.recv(1000).decode())"
         )
         link = Path(f"/tmp/tracker-tap-{os.getpid()}")
         link.symlink_to(state)

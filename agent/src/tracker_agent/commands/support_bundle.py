@@ -84,7 +84,10 @@ def _collect(options: argparse.Namespace) -> dict[str, str]:
     spools = [Path(each["path"]) for each in status.get("spools", [])] or list(
         config.spools if config else ()
     )
-    directories = state_dirs(options) if options.state_dir or config is None else [config.state_dir]
+    try:
+        directories = state_dirs(options)
+    except ConfigError:  # said above
+        directories = []
     redactor = Redactor(_secrets(config, spools))
     documents: dict[str, Any] = {
         "machine.json": machine_facts(os.environ),
@@ -97,6 +100,7 @@ def _collect(options: argparse.Namespace) -> dict[str, str]:
         documents["process.json"] = process_facts(int(status["agent"]["pid"]))
         documents["config.json"] = answer["config"]
         documents["tasks.json"] = answer["tasks"]
+        documents["threads.json"] = answer["threads"]
         texts["status.txt"] = render(status) + "\n"
         texts["log.txt"] = "\n".join(answer["log"]) + "\n"
         texts["metrics.txt"] = answer["metrics"]
