@@ -39,6 +39,7 @@ from .redaction import public_part
 from .report import summary
 from .sampler import Sampler
 from .settings import Config, ConfigError, SamplerSettings, restart_needed
+from .shipping_desk import ShippingDesk
 from .state_lock import StateError, StateLock
 from .supervisor import Supervisor
 from .systemd import Systemd
@@ -96,6 +97,7 @@ class Agent:
             host=lambda: self._sampler.latest() if self._sampler else {},
         )
         self._desk = FrontDesk(sources, self._control, self._supervisor, log.output, self._clock, self._log)
+        ShippingDesk(self._control, lambda: self._pipeline)
         self._counters = Counters(tap=self._desk.tap.passed)
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()

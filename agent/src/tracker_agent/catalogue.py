@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from structlog.typing import FilteringBoundLogger
 
 from tracker.protocol.header import Header
 
+from .aliases import Aliases
 from .counters import Counters
 from .credentials import Credentials
 from .lanes import Lanes
@@ -28,6 +32,7 @@ class Catalogue:
         lanes: Lanes,
         writers: Writers,
         observations: Observations,
+        aliases: Aliases,
         counters: Counters,
         log: FilteringBoundLogger,
     ) -> None:
@@ -38,6 +43,7 @@ class Catalogue:
         self._lanes = lanes
         self._writers = writers
         self._observations = observations
+        self._aliases = aliases
         self._counters = counters
         self._log = log
 
@@ -79,6 +85,7 @@ class Catalogue:
             entry.finished = True
             return
         stream = self.streams[key] = Stream(entry, header, root.thread, root.own)
+        stream.alias = self._aliases.of(key)
         self._lanes.assign(stream)
         self._writers.see(stream)
         if stream.live:
@@ -118,6 +125,37 @@ class Catalogue:
             # The other copy takes its place when it is found again.
             del self.kept[other]
             other.announced, other.finished, other.size = False, False, -1
+
+    def let_go(self, entries: Iterable[Entry]) -> None:
+        """Forget streams whose files stay where they are."""
+        for entry in entries:
+            self.kept.pop(entry, None)
+            stream = self.of(entry)
+            if stream is not None:
+                self._writers.forget(stream)
+                del self.streams[stream.key]
+                self._lanes.forget(stream)
+
+    def replay(self, run: str | None, stream_id: str | None, as_new: bool) -> list[dict[str, Any]]:
+        """Take up the parked streams of a run, one stream, or (both None) all. Return them as plain JSON.
+
+        as_new: ship those that diverged whole, under new ids. Raise OSError when these cannot be kept.
+        """
+        replayed = []
+        for stream in list(self.streams.values()):
+            lane, parked = self._lanes.of(stream), stream.parked
+            asked = run in (None, stream.header.run) and stream_id in (None, stream.entry.stream.hex())
+            if parked is None or lane is None or not asked:
+                continue
+            shown = {**stream.to_json(), "as_new": None}
+            if as_new and parked.code == "diverged":
+                alias = self._aliases.give(stream.key)
+                lane.ship_as_new(stream, alias)
+                shown["as_new"] = alias.hex()
+            else:
+                lane.retry(stream)
+            replayed.append(shown)
+        return replayed
 
     # Keys.
 

@@ -91,6 +91,10 @@ class Observations:
         if self._awaited.pop(stream.key, None) is not None:
             self.gone(stream)
 
+    def settled(self, stream: Stream) -> bool:
+        """Return whether a stream's end is written down, or there is nothing to write."""
+        return stream.own or stream.header.run is None or self._known_of(stream) == "gone"
+
     def deleted(self, stream: Stream) -> None:
         """Note that a stream's files are gone before its end: nothing more can come of it.
 

@@ -15,38 +15,39 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from tracker.protocol.header import Header
-
+from .adoption import Adoption
+from .aliases import Aliases
 from .allowance import Allowance
 from .caretaker import Caretaker
+from .catalogue import Catalogue
 from .checkpoint import Checkpoint
 from .clock import Clock
 from .counters import Counters
 from .credentials import Credential, Credentials
 from .endpoint import Endpoint, EndpointSettings, Sender
+from .handovers import Handovers
 from .lane import Lane, LaneSettings
 from .lanes import Lanes
-from .losses import LossReason
 from .machine import Machine
 from .observations import Observations
 from .open_files import OpenFiles
+from .opening import Place
 from .own_stream import Identity, OwnStreams
-from .removal import Remover
 from .requests import Requests
 from .retention import Limits
 from .root import Root
-from .scanner import Entry, Findings, Scanner
+from .scanner import Entry, Scanner
 from .settings import CrashSettings, FileSettings, LimitSettings, RetentionSettings, ServerSettings
 from .shipped_since import ShippedSince
 from .shipping_status import lane_status, shipping_status, stuck_loops, watch_state
-from .streams import Stream, StreamKey
+from .streams import Stream
 from .supervisor import Supervisor
 from .transport import connect_to
 from .trimmer import Trimmer
@@ -80,6 +81,7 @@ class PipelineSettings:
     files: FileSettings = field(default_factory=FileSettings)
     crash: CrashSettings = field(default_factory=CrashSettings)
     allow_stop: bool = True  #: whether servers may ask runs that allow it to stop
+    one_key: bool = False  #: everything goes to the default server with the operator's key
     pidfds_max: int = 4096
     own_keep_s: float = 3600.0  #: how long own streams stay once the server has them
 
@@ -109,7 +111,7 @@ class Pipeline:
         self._tasks = Supervisor(clock, log)
         self._senders = [connect(server, settings.request_timeout_s) for server in settings.servers]
         self._allowance = Allowance(clock, settings.limits.memory_bytes, settings.limits.backfill_bytes_per_s)
-        self._credentials = Credentials(settings.servers)
+        self._credentials = Credentials(settings.servers, settings.one_key)
         self._lanes = Lanes(
             {sender.url: self._endpoint(sender) for sender in self._senders},
             self._credentials,
@@ -142,10 +144,23 @@ class Pipeline:
         self._requests = Requests(
             self._lanes.all, self._lanes.endpoints, identity.machine, machine.disk, clock, self.counters, log
         )
-        self._streams: dict[StreamKey, Stream] = {}
-        self._kept: dict[Entry, str] = {}  # streams that are not for this agent to ship, and why
+        self._catalogue = Catalogue(
+            identity,
+            self._credentials,
+            self._lanes,
+            self._writers,
+            self._observations,
+            Aliases(settings.state_dir, identity.machine, machine.disk, log),
+            self.counters,
+            log,
+        )
         self._roots: list[Root] = []
         self._to_look: dict[Root, dict[Entry, None]] = {}
+        self._adopted = 0
+        self.replay = self._catalogue.replay
+        self.handovers = Handovers(
+            settings.state_dir, machine.disk, machine.in_thread, self.adopt, self.release, log
+        )
         self._stopping = asyncio.Event()
         self._watcher: Watcher | None = None
         self._caretaker: Caretaker | None = None
@@ -163,15 +178,15 @@ class Pipeline:
         self._caretaker = self._make_caretaker()
         self._lanes.lane(self._credentials.default)
         for root in self._roots:
-            self._start(f"scan {root.path}", partial(root.scan_forever, self._streams, self._apply))
-            self._start(f"look {root.path}", partial(self._look_forever, root))
+            self._start_root(root)
         self._start("housekeeping", self._keep_house)
         follow_keys = self._credentials.follow_key_files
-        self._start("keys", partial(follow_keys, self._machine.in_thread, self._move_streams))
+        self._start("keys", partial(follow_keys, self._machine.in_thread, self._catalogue.move_streams))
         self._start("witness", self._witness.run)
         if self._settings.allow_stop:
             self._start("requests", self._requests.run)
         self._start("retention", self._caretaker.run)
+        self._start("handovers", self.handovers.run)
         try:
             await self._stopping.wait()
         finally:
@@ -204,7 +219,7 @@ class Pipeline:
     def _start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         self._tasks.start(name, run)
 
-    def _root(self, path: str, own: bool) -> Root:
+    def _root(self, path: str, own: bool, runs: Sequence[Place] | None = None) -> Root:
         files = OpenFiles(
             self._machine.disk, max(1, self._settings.limits.open_files // (1 + len(self._settings.spools)))
         )
@@ -216,11 +231,50 @@ class Pipeline:
             self._clock.wall_ns,
             own_uid=self._machine.uid if own else None,
             own_live=lambda: self._own.live if own else frozenset(),
+            runs=runs,
         )
-        watched = self._settings.watch is True or sends_events(path)
+        watched = runs is None and (self._settings.watch is True or sends_events(path))
         watcher = self._watcher if watched else None
         thread = self._machine.thread(path)
         return Root(scanner, files, own, watcher, self._settings.scan_interval_s, self._clock, thread)
+
+    def _start_root(self, root: Root) -> None:
+        known = self._catalogue
+        self._start(f"scan {root.path}", partial(root.scan_forever, known.streams, known.apply))
+        self._start(f"look {root.path}", partial(self._look_forever, root))
+
+    def adopt(self, runs: Sequence[Place]) -> Adoption:
+        """Ship these run directories too, wherever they were written, and leave them as they are."""
+        self._adopted += 1
+        root = self._root(f"sync #{self._adopted}", own=False, runs=runs)
+        root.adopted = True
+        self._roots.insert(-1, root)
+        self._start_root(root)
+        return Adoption(
+            root,
+            tuple(runs),
+            self._catalogue.streams,
+            self._lanes.of,
+            self._observations.settled,
+            lambda place: True,
+        )
+
+    async def release(self, adoption: Adoption) -> None:
+        """Forget run directories that were adopted."""
+        root = adoption.root
+        self._roots.remove(root)
+        for name in (f"scan {root.path}", f"look {root.path}"):
+            await self._tasks.cancel(name)
+        self._catalogue.let_go(await root.thread.call(root.scanner.entries))
+        await root.close()
+
+    @property
+    def own_shipped(self) -> bool:
+        """Whether the server has all that the agent wrote down itself."""
+        written = self._own.live
+        own = [stream for stream in self.streams if stream.own]
+        known = {stream.entry.stream for stream in own}
+        return written <= known and all(stream.learned and not stream.bytes_behind for stream in own)
 
     def _make_caretaker(self) -> Caretaker:
         settings, disk = self._settings, self._machine.disk
@@ -230,11 +284,11 @@ class Pipeline:
                 settings.limits.spool_bytes_per_user,
                 settings.limits.spool_bytes,
             ),
-            Remover(disk),
+            self._machine.remover(disk),
             ShippedSince(settings.state_dir, self._clock, disk),
             self._roots,
-            self._streams,
-            self._kept,
+            self._catalogue.streams,
+            self._catalogue.kept,
             lambda place: True,
             self._clock,
             self.counters,
@@ -246,82 +300,6 @@ class Pipeline:
     def _hint(self, path: str) -> None:
         for root in self._roots:
             root.hint(path)
-
-    def _apply(self, root: Root, findings: Findings) -> None:
-        for uid, key in findings.keys:
-            if self._credentials.set(uid, key):
-                self._log.info("a user's key changed", uid=uid)
-                self._move_streams(uid)
-        for entry in findings.gone:
-            self._gone(entry)
-        for entry in findings.found:
-            self._found(root, entry)
-        for entry in findings.writers:
-            stream = self._stream_of(entry)
-            if stream is not None:
-                self._writers.see(stream)
-        for entry in findings.grown:
-            stream = self._stream_of(entry)
-            if stream is not None:
-                stream.ended = False
-                stream.pending = max(stream.pending, stream.bytes_behind)
-                self._lanes.ready(stream)
-
-    def _stream_of(self, entry: Entry) -> Stream | None:
-        stream = self._streams.get((entry.place.uid, entry.stream))
-        return stream if stream is not None and stream.entry is entry else None
-
-    def _found(self, root: Root, entry: Entry) -> None:
-        header = entry.header
-        assert header is not None
-        key = (entry.place.uid, entry.stream)
-        reason = self._reason_to_keep(root, header)
-        if reason is None and key in self._streams:
-            reason = f"duplicate: also in {self._streams[key].entry.place.path}"
-        if reason is not None:
-            self._kept[entry] = reason
-            entry.finished = True
-            return
-        stream = self._streams[key] = Stream(entry, header, root.thread, root.own)
-        self._lanes.assign(stream)
-        self._writers.see(stream)
-        if stream.live:
-            root.watch(entry.place.path)
-
-    def _reason_to_keep(self, root: Root, header: Header) -> str | None:
-        if root.own:
-            return None
-        if header.offline:
-            return "offline: kept for sync"
-        mine = header.machine == self._identity.machine
-        if not mine and (not header.boot or header.boot != self._identity.boot):
-            return "elsewhere: written by another machine, whose agent ships it"
-        return None
-
-    def _gone(self, entry: Entry) -> None:
-        self._kept.pop(entry, None)
-        stream = self._stream_of(entry)
-        if stream is None:
-            return
-        left = stream.bytes_behind
-        if not stream.ended and left:
-            self.counters.add_loss(entry.removed_because or LossReason.DELETED.text, left)
-            self._log.warning(
-                "stream deleted before it was shipped",
-                path=entry.place.path,
-                stream=stream.id.hex(),
-                bytes=left,
-            )
-        self._writers.forget(stream)
-        if not stream.ended:
-            self._observations.deleted(stream)
-        del self._streams[stream.key]
-        self._lanes.forget(stream)
-        self._observations.forget(stream)
-        for other in [other for other in self._kept if (other.place.uid, other.stream) == stream.key]:
-            # The other copy takes its place when it is found again.
-            del self._kept[other]
-            other.announced, other.finished, other.size = False, False, -1
 
     # Which lane a stream takes.
 
@@ -361,13 +339,6 @@ class Pipeline:
         endpoint.epoch = endpoint.epoch or self._observations.epoch(endpoint.url)
         return lane
 
-    def _move_streams(self, uid: int | None = None) -> None:
-        """Give a user's streams (None: everybody's) to the lanes of new keys."""
-        for stream in list(self._streams.values()):
-            if uid in (None, stream.uid) or stream.own:
-                self._lanes.assign(stream)
-                self._writers.see(stream)
-
     # What becomes of writers.
 
     def _look_soon(self, streams: Iterable[Stream]) -> None:
@@ -383,7 +354,7 @@ class Pipeline:
             await root.look_soon.wait()
             root.look_soon.clear()
             for entry in await root.thread.call(root.scanner.look, self._to_look.pop(root, {})):
-                stream = self._stream_of(entry)
+                stream = self._catalogue.of(entry)
                 if stream is not None:
                     self._writers.see_again(stream)
 
@@ -398,7 +369,7 @@ class Pipeline:
         self._observations.heard(stream)
 
     def _own_grew(self, stream: bytes) -> None:
-        known = self._streams.get((self._machine.uid, stream))
+        known = self._catalogue.streams.get((self._machine.uid, stream))
         if known is not None:
             self._lanes.ready(known)
         else:
@@ -411,9 +382,9 @@ class Pipeline:
         own_root = self._roots[-1]
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self._waits.look(self._streams.values(), self._clock.monotonic())
+            self._waits.look(self._catalogue.streams.values(), self._clock.monotonic())
             self._observations.keep(self._lanes.epochs())
-            own = [stream for stream in self._streams.values() if stream.own]
+            own = [stream for stream in self._catalogue.streams.values() if stream.own]
             if own_root.thread.busy:
                 continue  # a hung disk is no reason to hang, too
             for reason, size in await own_root.thread.call(trimmer.trim, own, self._own.live):
@@ -434,7 +405,7 @@ class Pipeline:
     @property
     def streams(self) -> Collection[Stream]:
         """Every stream that is known."""
-        return self._streams.values()
+        return self._catalogue.streams.values()
 
     def lanes(self) -> list[dict[str, Any]]:
         """Return the lanes as status shows them."""
@@ -447,7 +418,10 @@ class Pipeline:
             "tasks": self._tasks.status(),
             "oldest_wait_s": self._waits.longest_s(),
             "retention": self._caretaker.status() if self._caretaker else None,
-            **shipping_status(self._lanes.all(), self._streams.values(), self._kept, self._roots),
+            "handovers": self.handovers.status(),
+            **shipping_status(
+                self._lanes.all(), self._catalogue.streams.values(), self._catalogue.kept, self._roots
+            ),
             "credentials": {"problems": list(self._credentials.problems)},
             "unobserved": self._observations.unwritten,
             "evidence": self._witness.status(),

@@ -28,6 +28,7 @@ class Root:
     ) -> None:
         self.path = scanner.root
         self.own = own
+        self.scanned = False  #: all that is there was looked at once
         self.adopted = False  #: handed over by `sync`: shipped wherever it was written, and never removed
         self.scanner = scanner
         self.files = files
@@ -65,6 +66,7 @@ class Root:
             apply(self, findings)
             if findings.more:
                 continue
+            self.scanned = True
             try:
                 async with asyncio.timeout(self._interval_s):
                     await self._hinted.wait()

@@ -65,7 +65,10 @@ class _User:
 
 
 class Scanner:
-    """Scans one root. own_uid set: the root is the agent's own, its run directories lie directly in it."""
+    """Scans one root. own_uid set: the root is the agent's own, its run directories lie directly in it.
+
+    runs given: these run directories and no others, whatever lies beside them.
+    """
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class Scanner:
         wall_ns: Callable[[], int],
         own_uid: int | None = None,
         own_live: Callable[[], Collection[bytes]] = frozenset,
+        runs: Collection[Place] | None = None,
     ) -> None:
         self.root = root
         self.problem: str | None = None  #: why the root cannot be scanned
@@ -102,11 +106,14 @@ class Scanner:
         self._round: deque[_Directory] = deque()
         if own_uid is not None:
             self._users[""] = _User("", own_uid, disk.user_name(own_uid))
+        self._scans_root = own_uid is None and runs is None
+        for place in runs or ():
+            self._add(place, disk.user_name(place.uid), 0.0)
 
     def scan(self, now: float, hints: Iterable[str] = ()) -> Findings:
         """Look at whatever is due. Raises nothing: problems are findings of their own."""
         findings = Findings()
-        if self._own_uid is None:
+        if self._scans_root:
             self._scan_root(now, findings)
         for user in list(self._users.values()):
             path = os.path.join(self.root, user.name) if user.name else self.root
@@ -129,6 +136,10 @@ class Scanner:
         for entry in asked:
             self._ask(entry)
         return asked
+
+    def entries(self) -> list[Entry]:
+        """Return every stream that was found."""
+        return [entry for directory in self._by_path.values() for entry in directory.entries.values()]
 
     def places(self) -> list[Place]:
         """Return all run directories."""
@@ -211,10 +222,14 @@ class Scanner:
             self._remove(user.directories.pop(gone), findings)
         for name in sorted(names - set(user.directories)):
             place = Place(self.root, user.name, name, user.uid)
-            directory = user.directories[name] = _Directory(place, user.user, active_at=now)
-            self._by_path[place.path] = directory
-            self._schedule(directory, now)
-            self.directories += 1
+            user.directories[name] = self._add(place, user.user, now)
+
+    def _add(self, place: Place, user: str, now: float) -> _Directory:
+        directory = _Directory(place, user, active_at=now)
+        self._by_path[place.path] = directory
+        self._schedule(directory, now)
+        self.directories += 1
+        return directory
 
     def _scan_credentials(self, user: _User, path: str, findings: Findings) -> None:
         file = os.path.join(path, CREDENTIALS_FILE)

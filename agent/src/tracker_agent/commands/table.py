@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import check_config, run, status, support_bundle, tap, top
+from . import check_config, replay, run, status, support_bundle, sync, tap, top
 from .command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -10,6 +10,8 @@ COMMANDS: tuple[Command, ...] = (
     status.COMMAND,
     top.COMMAND,
     tap.COMMAND,
+    sync.COMMAND,
+    replay.COMMAND,
     check_config.COMMAND,
     support_bundle.COMMAND,
 )
