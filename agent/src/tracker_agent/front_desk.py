@@ -140,12 +140,19 @@ class FrontDesk:
 
 def _tasks() -> dict[str, list[str]]:
     """Return where each task of the event loop waits. Source lines only: no values, so no secrets."""
-    return {
-        task.get_name(): [
-            f"{frame.f_code.co_filename}:{frame.f_lineno}" for frame in task.get_stack(limit=FRAMES_MAX)
-        ]
-        for task in list(asyncio.all_tasks())[:TASKS_MAX]
-    }
+    return {task.get_name(): _waits_at(task) for task in list(asyncio.all_tasks())[:TASKS_MAX]}
+
+
+def _waits_at(task: asyncio.Task[Any]) -> list[str]:
+    """Return the lines from a task's outermost coroutine to the innermost one."""
+    places: list[str] = []
+    waiting: Any = task.get_coro()
+    while waiting is not None and len(places) < FRAMES_MAX:
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "ag_frame", None)
+        if frame is not None:
+            places.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "ag_await", None)
+    return places
 
 
 def _threads() -> dict[str, list[str]]:

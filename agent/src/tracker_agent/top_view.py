@@ -49,6 +49,11 @@ def draw(message: Mapping[str, Any], rates: Mapping[str, float], width: int, hei
     return Group(*parts)
 
 
+def _short(count: float) -> str:
+    """Return bytes in a unit people read, in few columns."""
+    return size(count).replace(" bytes", " B")
+
+
 def _line(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style, no_wrap=True, overflow="ellipsis")
 
@@ -87,15 +92,14 @@ def _machine(host: Mapping[str, float], width: int) -> list[Text]:
         ("host.disk.read.bytes_per_s", "disk read {}/s"), ("host.disk.written.bytes_per_s", "written {}/s"),
     ):  # fmt: skip
         if name in host and (width >= NARROW_COLUMNS or "net in" in text):
-            parts.append(text.format(size(host[name])))
+            parts.append(text.format(_short(host[name])))
     gpus = []
     for index in range(GPUS_MAX):
         busy, memory = (host.get(f"host.gpu.{index}.{each}.percent") for each in ("utilization", "memory"))
         if busy is not None or memory is not None:
-            shown = "  -" if busy is None else f"{busy:3.0f}"
-            gpus.append(f"{index}:{shown} %" + ("" if memory is None else f"/{memory:.0f} %"))
+            gpus.append("/".join("-" if each is None else f"{each:.0f}" for each in (busy, memory)))
     lines = [_line("  ".join(parts))] if parts else []
-    return lines + ([_line("GPU busy/memory  " + "  ".join(gpus))] if gpus else [])
+    return lines + ([_line("GPU busy/memory %  " + "  ".join(gpus))] if gpus else [])
 
 
 def _lanes(lanes: list[Mapping[str, Any]], width: int) -> Table:
@@ -110,7 +114,7 @@ def _lanes(lanes: list[Mapping[str, Any]], width: int) -> Table:
         row = [
             _line(f"{lane['credential']}{where}"),
             state,
-            _line(size(lane.get("behind_bytes", 0))),
+            _line(_short(lane.get("behind_bytes", 0))),
             _line(str(lane["streams"])),
             _line("never" if contact is None else f"{duration(contact)} ago"),
             _line(reason),
@@ -135,8 +139,8 @@ def _streams(streams: list[Mapping[str, Any]], room: int, width: int) -> Table:
         waits = each["waits_s"]
         table.add_row(
             _line(each["run"] or "(this agent)"),
-            _line(f"{size(each['bytes_per_s'])}/s" if each["bytes_per_s"] else "-"),
-            _line(size(each["behind_bytes"]) if each["behind_bytes"] else "-"),
+            _line(f"{_short(each['bytes_per_s'])}/s" if each["bytes_per_s"] else "-"),
+            _line(_short(each["behind_bytes"]) if each["behind_bytes"] else "-"),
             _line(duration(waits) if waits >= 1 else "-", "yellow" if waits >= 60 else ""),
             _line(str(each["user"])),
             _line(state, "red" if each["parked"] else "dim" if not each["live"] else ""),
