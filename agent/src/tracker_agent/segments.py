@@ -149,11 +149,21 @@ class Segments:
             except HeaderError:
                 same = False
             if not same:
+                self._forget(number)
                 raise Diverged(f"segment {number:06d} was replaced by another file")
         if self._witness is not None and self._witness[0] == number:
             _, offset, data = self._witness
             if self.disk.pread(fd, len(data), offset) != data:
+                self._forget(number)
                 raise Diverged(f"segment {number:06d} was replaced or changed: the record at byte {offset}")
+
+
+    def _forget(self, number: int) -> None:
+        """Compare a segment with nothing but what the server has, from now on."""
+        self._files.close(self.place, self.name(number))
+        self._known.pop(number, None)
+        if self._witness is not None and self._witness[0] == number:
+            self._witness = None
 
 
 def _read_header_of(disk: Disk, fd: int, stream: bytes, number: int) -> tuple[Header, int]:
