@@ -323,6 +323,8 @@ class Scanner:
                 if numbers - set(entry.tail.segments.numbers):
                     entry.finished = False
             entry.tail.segments.set_numbers(numbers)
+            if entry.finished and entry.announced and self._has_grown(entry):
+                entry.finished = False  # whoever writes it holds no lock: the lock file was removed
         for path in set(directory.foreign) - odd:
             self._note(directory.foreign, path, None)
 
@@ -344,6 +346,13 @@ class Scanner:
                 if self._is_there(directory.place, entry.tail.segments.name(number)):
                     segments.setdefault(stream, set()).add(number)
         return segments, odd
+
+    def _has_grown(self, entry: Entry) -> bool:
+        try:
+            newest = entry.tail.segments.name(entry.tail.segments.numbers[-1])
+            return self._disk.status(os.path.join(entry.place.path, newest)).st_size != entry.size
+        except OSError:
+            return False
 
     def _is_there(self, place: Place, name: str) -> bool:
         try:
