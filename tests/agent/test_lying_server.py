@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from tests.agent.test_lane import entries_of
 from tests.support.virtual_lane import VirtualAgent
 from tests.support.virtual_server import INGEST, OFFSETS, VirtualServer
 from tests.support.virtual_time import run_virtually
+from tracker.protocol import kinds
 from tracker.protocol.renaming import rename_lines, renamed_id
+from tracker_agent.batch import line_ends
 from tracker_agent.losses import LossReason, reason_of
 from tracker_agent.transport import Answer, TransportError
 from tracker_agent.uploader import REFUSALS_MAX, REFUSALS_PER_LANE_MAX
@@ -238,32 +241,67 @@ def test_server_that_takes_no_record_at_all_costs_none(spool: Spool) -> None:
     assert asked < 86_400 / 300 * 20, "a few requests every five minutes"
 
 
-def test_server_that_begins_to_refuse_everything_is_given_few_gaps(spool: Spool) -> None:
+@pytest.mark.parametrize("takes_what_it_has", [False, True])
+def test_server_that_begins_to_refuse_everything_is_given_few_gaps_or_none(
+    spool: Spool, takes_what_it_has: bool
+) -> None:
     streams = [spool.write(run=f"run{number}", records=200) for number in range(20)]
 
-    async def work() -> tuple[int, int]:
+    async def work() -> tuple[int, int, int]:
         agent = VirtualAgent(spool.root, batch_bytes=4000)
         taken = 0
 
         def refuse(data: bytes) -> bool:
             nonlocal taken
             taken += 1
-            return taken > 10
+            # A segment's begin is what the agent asks with whether the server takes anything at all.
+            begins = data[1] == kinds.HEADER and len(line_ends(data)) == 1
+            return taken > 10 and not (takes_what_it_has and begins)
 
         agent.server.fake.refuse = refuse
         lane = agent.lane()
         for number, stream in enumerate(streams):
             lane.roster.add(agent.stream(stream, f"run{number}"))
-        await agent.until(lambda: lane.state == "parked", step_s=0.1)
-        gaps = max(len(each.gaps) for each in agent.server.fake.streams["key"].values())
-        parked = sum(loss.gaps for loss in agent.counters.losses.values())
+        await agent.until(lambda: lane.state in {"parked", "retrying"}, step_s=0.1)
+        await asyncio.sleep(290)
+        most = max(len(each.gaps) for each in agent.server.fake.streams["key"].values())
+        gaps = sum(loss.gaps for loss in agent.counters.losses.values())
+        asked = len(agent.server.times(INGEST))
         await agent.close()
-        return gaps, parked
+        return most, gaps, asked
 
-    most, gaps = run_virtually(work())
+    most, gaps, asked = run_virtually(work())
 
-    assert most <= REFUSALS_MAX
-    assert gaps <= REFUSALS_PER_LANE_MAX
+    if takes_what_it_has:
+        assert 0 < most <= REFUSALS_MAX
+        assert 0 < gaps <= REFUSALS_PER_LANE_MAX
+    else:
+        assert gaps == 0
+        assert asked < 600
+
+
+def test_agent_that_starts_at_a_refused_record_gets_past_it(spool: Spool) -> None:
+    stream = spool.write(run="run0", records=100, text="poison")
+
+    async def work() -> list[Any]:
+        agent = VirtualAgent(spool.root)
+        agent.server.fake.refuse = lambda data: _has_step(data, 40)
+        first = agent.lane()
+        shipped = agent.stream(stream, "run0")
+        first.roster.add(shipped)
+        await agent.until(lambda: shipped.refused)
+        await agent.close()
+        # What it knew is gone with it: this lane has never seen the server take anything.
+        again = VirtualAgent(spool.root, agent.server)
+        second = again.lane()
+        second.roster.add(again.stream(stream, "run0"))
+        await again.until(lambda: again.ended)
+        await again.close()
+        stored = again.server.fake.stored(stream)
+        assert stored is not None and stored.next == len(spool.content(stream))
+        return stored.gaps
+
+    assert len(run_virtually(work())) == 1
 
 
 def test_restored_server_gets_again_what_it_lost_and_what_is_gone_becomes_a_gap(spool: Spool) -> None:

@@ -9,12 +9,12 @@ from tracker.protocol.errors import HeaderError
 from tracker.protocol.reader import DAMAGE_WAIT_S
 
 from .alias import read_as
-from .batch import Part, merge_gaps, set_aside
+from .batch import Part, line_ends, merge_gaps, set_aside
 from .batcher import Candidate, plan
 from .clock import Clock
 from .losses import LossReason, reason_of
 from .opening import Refused
-from .pieces import Diverged, Missing, Piece, Reading, State
+from .pieces import Data, Diverged, Missing, Piece, Reading, State
 from .roster import Roster
 from .spool_thread import SPOOL_WAIT_S, SpoolThread
 from .streams import Stream
@@ -99,6 +99,18 @@ class Intake:
             return []
         self._silent.discard(thread)
         return [(request[0], result) for request, result in zip(requests, results, strict=True)]
+
+    async def begin_of(self, stream: Stream) -> Data | None:
+        """Return the first line of a stream, None where it cannot be read any more."""
+        try:
+            async with asyncio.timeout(SPOOL_WAIT_S):
+                reading = await stream.thread.call(_read_begin, stream)
+        except (TimeoutError, OSError, Refused, Diverged, HeaderError):
+            return None
+        piece = reading.pieces[0] if reading.pieces else None
+        if not isinstance(piece, Data) or piece.offset:
+            return None
+        return Data(0, piece.data[: line_ends(piece.data)[0]])
 
     def _plan(
         self, streams: Sequence[Stream], batch_bytes: int, streams_max: int, boarded: list[Stream]
@@ -186,6 +198,10 @@ def _gone(piece: Missing) -> bool:
 def _fresh(stream: Stream, now: float) -> bool:
     """Return whether the end of a run is still news."""
     return stream.died_at is not None and now - stream.died_at < NEWS_S
+
+
+def _read_begin(stream: Stream) -> Reading:
+    return read_as(stream, stream.entry.tail.read(0, 1, stream.live))
 
 
 def _read_all(requests: list[_Request], total: int) -> list[Reading | Exception | None]:

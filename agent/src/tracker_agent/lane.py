@@ -84,7 +84,14 @@ class Lane:
         self._positions = Positions(self.roster, self.client)
         self._intake = Intake(self.roster, clock, settings.flush_interval_s, ended, exited)
         self._uploader = Uploader(
-            self.roster, self.client, self.limit, clock, counters, self._log, settings.probe_interval_s
+            self.roster,
+            self.client,
+            self.limit,
+            clock,
+            counters,
+            self._log,
+            settings.probe_interval_s,
+            self._intake.begin_of,
         )
         self._backoff = Backoff(settings.retry_first_s, settings.retry_max_s, endpoint.uniform)
         self._contact_at: float | None = None

@@ -7,7 +7,7 @@ everything else goes through.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from structlog.typing import FilteringBoundLogger
 
@@ -43,6 +43,7 @@ class Uploader:
         counters: Counters,
         log: FilteringBoundLogger,
         probe_interval_s: float,
+        begin_of: Callable[[Stream], Awaitable[Data | None]],
     ) -> None:
         self._roster = roster
         self._client = client
@@ -51,6 +52,7 @@ class Uploader:
         self._counters = counters
         self._log = log
         self._probe_interval_s = probe_interval_s
+        self._begin_of = begin_of  # the first line of a stream, None where it cannot be read
         self._refusals: deque[float] = deque(maxlen=REFUSALS_PER_LANE_MAX)
 
     async def send(self, parts: Sequence[Part]) -> None:
@@ -77,9 +79,8 @@ class Uploader:
             await self.send(halves[1])
             return
         part, reason = parts[0], refusal.reason
-        if not isinstance(await self._client.ingest([]), Accepted):
-            # It takes nothing at all: that says nothing about this line.
-            raise Unavailable(f"the server refuses every request: {reason}")
+        if not await self._takes_anything(part.stream):
+            raise Unavailable(f"the server refuses what it took before, too: {reason}")
         # It is well. Ask once more about the line: the server may have been mended just now.
         verdict = await self._client.ingest(parts)
         if isinstance(verdict, Accepted):
@@ -91,6 +92,11 @@ class Uploader:
         else:
             why = LossReason.TOO_LARGE if isinstance(verdict, TooLarge) else LossReason.REFUSED
             self._refuse(part.stream, part.piece.offset, len(part.piece.data), why.because(verdict.reason))
+
+    async def _takes_anything(self, stream: Stream) -> bool:
+        """Return whether a server that refused something takes what it had before: then it is well."""
+        known = await self._begin_of(stream) if stream.position else None
+        return isinstance(await self._client.ingest([] if known is None else [Part(stream, known)]), Accepted)
 
     def _park(self, stream: Stream, reason: str) -> None:
         self._roster.park(stream, "refused", reason, self._probe_interval_s)
