@@ -10,12 +10,12 @@ import heapq
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 
 from tracker.protocol.layout import CREDENTIALS_FILE, parse_segment_name, parse_user_directory
 
 from .credentials import UserKeys, read_user_keys
+from .directories import Directory, User
 from .disk import Disk
 from .entries import Entry, Findings, remove_stream
 from .open_files import OpenFiles
@@ -36,32 +36,6 @@ RELIST_S = 60.0
 FOREIGN_MAX = 1000
 #: Directories looked at in one call of empty_directories().
 EMPTY_PER_LOOK = 500
-
-
-@dataclass(eq=False, slots=True)
-class _Directory:
-    place: Place
-    user: str
-    stamp: tuple[int, int] = (0, 0)  # mtime and inode when last listed
-    settled: bool = False
-    relist_at: float = 0.0
-    active_at: float = 0.0
-    entries: dict[bytes, Entry] = field(default_factory=dict)
-    foreign: dict[str, str] = field(default_factory=dict)
-    gone: bool = False
-    due: float = 0.0
-
-
-@dataclass(eq=False, slots=True)
-class _User:
-    name: str
-    uid: int
-    user: str
-    stamp: tuple[int, int] = (0, 0)
-    settled: bool = False
-    relist_at: float = 0.0
-    credentials: tuple[int, int, int] | None = None
-    directories: dict[str, _Directory] = field(default_factory=dict)
 
 
 class Scanner:
@@ -94,18 +68,18 @@ class Scanner:
         self._wall_ns = wall_ns
         self._own_live = own_live
         self._own_uid = own_uid
-        self._users: dict[str, _User] = {}
+        self._users: dict[str, User] = {}
         self._user_foreign: dict[str, str] = {}
         self._root_stamp = (0, 0)
         self._root_settled = False
         self._root_relist_at = 0.0
-        self._by_path: dict[str, _Directory] = {}
-        self._heap: list[tuple[float, int, _Directory]] = []
+        self._by_path: dict[str, Directory] = {}
+        self._heap: list[tuple[float, int, Directory]] = []
         self._sequence = 0
         self._foreign_changed = False
-        self._round: deque[_Directory] = deque()
+        self._round: deque[Directory] = deque()
         if own_uid is not None:
-            self._users[""] = _User("", own_uid, disk.user_name(own_uid))
+            self._users[""] = User("", own_uid, disk.user_name(own_uid))
         self._scans_root = own_uid is None and runs is None
         for place in runs or ():
             self._add(place, disk.user_name(place.uid), 0.0)
@@ -150,7 +124,7 @@ class Scanner:
         some = list(islice(self._next_directories(), EMPTY_PER_LOOK))
         return [directory.place for directory in some if directory.relist_at and not directory.entries]
 
-    def _next_directories(self) -> Iterator[_Directory]:
+    def _next_directories(self) -> Iterator[Directory]:
         """Yield run directories for ever-repeating rounds, going on where the last call stopped."""
         while self._by_path:
             if not self._round:
@@ -190,7 +164,7 @@ class Scanner:
             path = os.path.join(self.root, name)
             try:
                 self._disk.check_user_directory(self.root, name, uid)
-                self._users[name] = _User(name, uid, self._disk.user_name(uid))
+                self._users[name] = User(name, uid, self._disk.user_name(uid))
                 findings.fresh.append(path)
                 reason = None
             except Refused as error:
@@ -200,7 +174,7 @@ class Scanner:
             self._note(self._user_foreign, path, reason)
         self._forget_foreign(names)
 
-    def _scan_user(self, user: _User, path: str, now: float, findings: Findings) -> None:
+    def _scan_user(self, user: User, path: str, now: float, findings: Findings) -> None:
         try:
             status = self._disk.status(path)
             if user.name:
@@ -224,14 +198,14 @@ class Scanner:
             place = Place(self.root, user.name, name, user.uid)
             user.directories[name] = self._add(place, user.user, now)
 
-    def _add(self, place: Place, user: str, now: float) -> _Directory:
-        directory = _Directory(place, user, active_at=now)
+    def _add(self, place: Place, user: str, now: float) -> Directory:
+        directory = Directory(place, user, active_at=now)
         self._by_path[place.path] = directory
         self._schedule(directory, now)
         self.directories += 1
         return directory
 
-    def _scan_credentials(self, user: _User, path: str, findings: Findings) -> None:
+    def _scan_credentials(self, user: User, path: str, findings: Findings) -> None:
         file = os.path.join(path, CREDENTIALS_FILE)
         try:
             status = self._disk.status(file)
@@ -239,7 +213,7 @@ class Scanner:
         except FileNotFoundError:
             stamp = None
         except OSError:
-            stamp = (-1, -1, -1)  # to be read all the same: that says why it cannot be, and is no file missing
+            stamp = (-1, -1, -1)  # reading it says why, and that no file is missing
         if stamp == user.credentials:
             return
         user.credentials = stamp
@@ -277,12 +251,12 @@ class Scanner:
         findings.more = bool(self._heap) and self._heap[0][0] <= now
         findings.next_due = self._heap[0][0] if self._heap else now + self._interval_s
 
-    def _schedule(self, directory: _Directory, due: float) -> None:
+    def _schedule(self, directory: Directory, due: float) -> None:
         directory.due = due
         self._sequence += 1
         heapq.heappush(self._heap, (due, self._sequence, directory))
 
-    def _scan_directory(self, directory: _Directory, now: float, findings: Findings) -> None:
+    def _scan_directory(self, directory: Directory, now: float, findings: Findings) -> None:
         place = directory.place
         try:
             status = self._disk.status(place.path)
@@ -300,7 +274,7 @@ class Scanner:
             if not entry.finished:
                 self._scan_entry(directory, entry, now, findings)
 
-    def _list(self, directory: _Directory, now: float, findings: Findings) -> None:
+    def _list(self, directory: Directory, now: float, findings: Findings) -> None:
         status, names = self._disk.list_directory(directory.place)
         if directory.relist_at == 0.0 and self._wall_ns() - status.st_mtime_ns < FRESH_NS:
             findings.fresh.append(directory.place.path)
@@ -328,9 +302,7 @@ class Scanner:
         for path in set(directory.foreign) - odd:
             self._note(directory.foreign, path, None)
 
-    def _segments(
-        self, directory: _Directory, names: Iterable[str]
-    ) -> tuple[dict[bytes, set[int]], set[str]]:
+    def _segments(self, directory: Directory, names: Iterable[str]) -> tuple[dict[bytes, set[int]], set[str]]:
         """Return which segments of which streams there are, and paths that are none but look like it."""
         segments: dict[bytes, set[int]] = {}
         odd = set()
@@ -363,7 +335,7 @@ class Scanner:
             pass  # no evidence that it is gone
         return True
 
-    def _scan_entry(self, directory: _Directory, entry: Entry, now: float, findings: Findings) -> None:
+    def _scan_entry(self, directory: Directory, entry: Entry, now: float, findings: Findings) -> None:
         newest = entry.tail.segments.newest
         if newest is None:
             return
@@ -393,7 +365,7 @@ class Scanner:
         else:
             self._announce(directory, entry, path, findings)
 
-    def _announce(self, directory: _Directory, entry: Entry, path: str, findings: Findings) -> None:
+    def _announce(self, directory: Directory, entry: Entry, path: str, findings: Findings) -> None:
         """Report a stream as soon as it has a HEADER."""
         reason = None
         try:
@@ -423,7 +395,7 @@ class Scanner:
             return False
         return True
 
-    def _remove(self, directory: _Directory, findings: Findings) -> None:
+    def _remove(self, directory: Directory, findings: Findings) -> None:
         directory.gone = True
         findings.gone.extend(directory.entries.values())
         self._by_path.pop(directory.place.path, None)

@@ -157,7 +157,6 @@ class Segments:
                 self._forget(number)
                 raise Diverged(f"segment {number:06d} was replaced or changed: the record at byte {offset}")
 
-
     def _forget(self, number: int) -> None:
         """Compare a segment with nothing but what the server has, from now on."""
         self._files.close(self.place, self.name(number))
