@@ -318,7 +318,7 @@ def test_reload_changes_server_level_and_sampler_without_a_restart(agent: Proces
         what="the new settings",
     )
     assert status["agent"]["pid"] == process.pid
-    assert status["shipping"]["server"] == "http://127.0.0.1:10"
+    assert [each["url"] for each in status["shipping"]["servers"]] == ["http://127.0.0.1:10"]
     assert json.loads((agent.spool / "agent.json").read_text())["server"] == "http://127.0.0.1:10"
     assert status["tasks"]["pipeline"]["crashes"] == 0
 

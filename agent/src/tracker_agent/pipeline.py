@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,58 +31,40 @@ from .clock import Clock
 from .counters import Counters
 from .credentials import Credential, Credentials
 from .endpoint import Endpoint, EndpointSettings, Sender
+from .file_lanes import FileLanes, FileLaneSettings
 from .handovers import Handovers
 from .lane import Lane, LaneSettings
 from .lanes import Lanes
 from .machine import Machine
 from .observations import Observations
-from .open_files import OpenFiles
 from .opening import Place
 from .own_stream import Identity, OwnStreams
 from .requests import Requests
 from .retention import Limits
-from .root import Root
-from .scanner import Entry, Scanner
-from .settings import CrashSettings, FileSettings, LimitSettings, RetentionSettings, ServerSettings
+from .roots import Roots
+from .settings import ServerSettings
 from .shipped_since import ShippedSince
-from .shipping_status import lane_status, shipping_status, stuck_loops, watch_state
+from .shipping_settings import PipelineSettings
+from .shipping_status import (
+    in_flight_status,
+    lane_status,
+    servers_status,
+    shipping_status,
+    stuck_loops,
+    watch_state,
+)
 from .streams import Stream
 from .supervisor import Supervisor
 from .transport import connect_to
 from .trimmer import Trimmer
 from .waits import Waits
-from .watcher import Watcher, sends_events
+from .watcher import Watcher
 from .witness import Witness
 from .writers import Writers
 
 HOUSEKEEPING_S = 2.0
 #: Descriptors kept for everything that is no pidfd.
 FDS_RESERVED = 512
-
-
-@dataclass(frozen=True)
-class PipelineSettings:
-    """Everything that may be configured about shipping. Times in seconds."""
-
-    state_dir: str
-    spools: tuple[str, ...]
-    servers: tuple[ServerSettings, ...]  #: the default one first, then those that users may choose
-    watch: bool | None = None  #: True, False, or None: on where the file system sends events
-    scan_interval_s: float = 0.5
-    flush_interval_s: float = 0.2
-    batch_bytes: int = 4 * 1024 * 1024
-    probe_interval_s: float = 300.0  #: how often a refused key or stream is tried again
-    retry_first_s: float = 1.0
-    retry_max_s: float = 300.0
-    request_timeout_s: float = 60.0
-    limits: LimitSettings = field(default_factory=LimitSettings)
-    retention: RetentionSettings = field(default_factory=RetentionSettings)
-    files: FileSettings = field(default_factory=FileSettings)
-    crash: CrashSettings = field(default_factory=CrashSettings)
-    allow_stop: bool = True  #: whether servers may ask runs that allow it to stop
-    one_key: bool = False  #: everything goes to the default server with the operator's key
-    pidfds_max: int = 4096
-    own_keep_s: float = 3600.0  #: how long own streams stay once the server has them
 
 
 class Pipeline:
@@ -132,10 +113,11 @@ class Pipeline:
             self._own_grew,
             self._witness,
         )
+        self._roots = Roots(settings, own, machine, clock, self._tasks)
         self._writers = Writers(
             _pidfds_max(settings),
             clock,
-            self._look_soon,
+            self._roots.look_soon,
             self._observations.live,
             self._lanes.ready,
             machine.deaths,
@@ -144,19 +126,32 @@ class Pipeline:
         self._requests = Requests(
             self._lanes.all, self._lanes.endpoints, identity.machine, machine.disk, clock, self.counters, log
         )
+        self._files = FileLanes(
+            FileLaneSettings(
+                settings.state_dir,
+                settings.files.enabled,
+                settings.files.bytes_per_s,
+                settings.files.bytes_max,
+            ),
+            self._lanes.endpoints,
+            machine,
+            clock,
+            self.counters,
+            log,
+            self._tasks.start,
+            self._lanes.busy,
+        )
         self._catalogue = Catalogue(
             identity,
             self._credentials,
             self._lanes,
             self._writers,
             self._observations,
+            self._files,
             Aliases(settings.state_dir, identity.machine, machine.disk, log),
             self.counters,
             log,
         )
-        self._roots: list[Root] = []
-        self._to_look: dict[Root, dict[Entry, None]] = {}
-        self._adopted = 0
         self.replay = self._catalogue.replay
         self.handovers = Handovers(
             settings.state_dir, machine.disk, machine.in_thread, self.adopt, self.release, log
@@ -172,13 +167,12 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         self._observations.read()
         if self._settings.watch is not False:
-            self._watcher = self._machine.watcher(lambda path: _call_in(loop, self._hint, path))
-        self._roots = [self._root(path, own=False) for path in self._settings.spools]
-        self._roots.append(self._root(self._own.directory, own=True))
+            self._watcher = self._machine.watcher(lambda path: _call_in(loop, self._roots.hint, path))
+        self._catalogue.watcher = self._watcher
+        self._roots.begin(self._watcher, self._catalogue, self._writers)
         self._caretaker = self._make_caretaker()
+        self._files.begin()
         self._lanes.lane(self._credentials.default)
-        for root in self._roots:
-            self._start_root(root)
         self._start("housekeeping", self._keep_house)
         follow_keys = self._credentials.follow_key_files
         self._start("keys", partial(follow_keys, self._machine.in_thread, self._catalogue.move_streams))
@@ -211,62 +205,29 @@ class Pipeline:
         self._observations.keep(self._lanes.epochs())
         if self._caretaker is not None:
             self._caretaker.save()
-        for root in self._roots:
-            await root.close()
+        self._files.close()
+        await self._roots.close()
         for sender in self._senders:
             await sender.close()
 
     def _start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         self._tasks.start(name, run)
 
-    def _root(self, path: str, own: bool, runs: Sequence[Place] | None = None) -> Root:
-        files = OpenFiles(
-            self._machine.disk, max(1, self._settings.limits.open_files // (1 + len(self._settings.spools)))
-        )
-        scanner = Scanner(
-            path,
-            self._machine.disk,
-            files,
-            self._settings.scan_interval_s,
-            self._clock.wall_ns,
-            own_uid=self._machine.uid if own else None,
-            own_live=lambda: self._own.live if own else frozenset(),
-            runs=runs,
-        )
-        watched = runs is None and (self._settings.watch is True or sends_events(path))
-        watcher = self._watcher if watched else None
-        thread = self._machine.thread(path)
-        return Root(scanner, files, own, watcher, self._settings.scan_interval_s, self._clock, thread)
-
-    def _start_root(self, root: Root) -> None:
-        known = self._catalogue
-        self._start(f"scan {root.path}", partial(root.scan_forever, known.streams, known.apply))
-        self._start(f"look {root.path}", partial(self._look_forever, root))
-
     def adopt(self, runs: Sequence[Place]) -> Adoption:
         """Ship these run directories too, wherever they were written, and leave them as they are."""
-        self._adopted += 1
-        root = self._root(f"sync #{self._adopted}", own=False, runs=runs)
-        root.adopted = True
-        self._roots.insert(-1, root)
-        self._start_root(root)
+        root = self._roots.adopt(runs)
         return Adoption(
             root,
             tuple(runs),
             self._catalogue.streams,
             self._lanes.of,
             self._observations.settled,
-            lambda place: True,
+            self._files.files_done,
         )
 
     async def release(self, adoption: Adoption) -> None:
         """Forget run directories that were adopted."""
-        root = adoption.root
-        self._roots.remove(root)
-        for name in (f"scan {root.path}", f"look {root.path}"):
-            await self._tasks.cancel(name)
-        self._catalogue.let_go(await root.thread.call(root.scanner.entries))
-        await root.close()
+        await self._roots.release(adoption.root)
 
     @property
     def own_shipped(self) -> bool:
@@ -286,20 +247,14 @@ class Pipeline:
             ),
             self._machine.remover(disk),
             ShippedSince(settings.state_dir, self._clock, disk),
-            self._roots,
+            self._roots.all,
             self._catalogue.streams,
             self._catalogue.kept,
-            lambda place: True,
+            self._files.files_done,
             self._clock,
             self.counters,
             self._log,
         )
-
-    # What scans find.
-
-    def _hint(self, path: str) -> None:
-        for root in self._roots:
-            root.hint(path)
 
     # Which lane a stream takes.
 
@@ -332,7 +287,7 @@ class Pipeline:
             self._clock,
             self.counters,
             self._log,
-            self._ended,
+            self._catalogue.ended,
             self._writers.exited,
             partial(self._observations.restored, endpoint.url),
         )
@@ -340,30 +295,6 @@ class Pipeline:
         return lane
 
     # What becomes of writers.
-
-    def _look_soon(self, streams: Iterable[Stream]) -> None:
-        """Ask for some streams' locks now."""
-        for stream in streams:
-            for root in self._roots:
-                if stream.thread is root.thread:
-                    self._to_look.setdefault(root, {})[stream.entry] = None
-                    root.look_soon.set()
-
-    async def _look_forever(self, root: Root) -> None:
-        while True:
-            await root.look_soon.wait()
-            root.look_soon.clear()
-            for entry in await root.thread.call(root.scanner.look, self._to_look.pop(root, {})):
-                stream = self._catalogue.of(entry)
-                if stream is not None:
-                    self._writers.see_again(stream)
-
-    def _ended(self, stream: Stream) -> None:
-        """Note that a stream's writer is gone and the server has all of it."""
-        stream.entry.finished = True
-        if self._watcher is not None:
-            self._watcher.disarm(stream.entry.place.path)
-        self._observations.gone(stream)
 
     def _heard(self, stream: Stream) -> None:
         self._observations.heard(stream)
@@ -373,13 +304,13 @@ class Pipeline:
         if known is not None:
             self._lanes.ready(known)
         else:
-            self._roots[-1].hurry()
+            self._roots.own.hurry()
 
     # Housekeeping.
 
     async def _keep_house(self) -> None:
         trimmer = Trimmer(self._settings.own_keep_s, self._settings.limits.state_bytes, self._clock)
-        own_root = self._roots[-1]
+        own_root = self._roots.own
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             self._waits.look(self._catalogue.streams.values(), self._clock.monotonic())
@@ -390,6 +321,7 @@ class Pipeline:
             for reason, size in await own_root.thread.call(trimmer.trim, own, self._own.live):
                 self.counters.add_loss(reason, size)
                 self._log.warning("own data dropped", reason=reason, bytes=size)
+            self._own_problem = trimmer.problem
             await self._lanes.close_idle()
 
     # Status.
@@ -399,7 +331,7 @@ class Pipeline:
         if self._stopping.is_set():
             return []
         now, settings = self._clock.monotonic(), self._settings
-        roots, lanes = self._roots, self._lanes.all()
+        roots, lanes = self._roots.all, self._lanes.all()
         return stuck_loops(roots, lanes, now, settings.scan_interval_s, settings.request_timeout_s)
 
     @property
@@ -414,18 +346,20 @@ class Pipeline:
     def status(self) -> dict[str, Any]:
         """Return plain JSON values: what `tracker-agent status --json` shows under "shipping"."""
         return {
-            "server": self._settings.servers[0].url,
+            "servers": servers_status(self._settings.servers, self._lanes.endpoints, self._senders),
+            "in_flight": in_flight_status(self._allowance),
             "tasks": self._tasks.status(),
             "oldest_wait_s": self._waits.longest_s(),
             "retention": self._caretaker.status() if self._caretaker else None,
             "handovers": self.handovers.status(),
+            "files": self._files.status(),
             **shipping_status(
-                self._lanes.all(), self._catalogue.streams.values(), self._catalogue.kept, self._roots
+                self._lanes.all(), self._catalogue.streams.values(), self._catalogue.kept, self._roots.all
             ),
             "credentials": {"problems": list(self._credentials.problems)},
             "unobserved": self._observations.unwritten,
             "evidence": self._witness.status(),
-            "requests": self._requests.status(),
+            "stop_requests": self._requests.status(),
             "watch": watch_state(self._watcher),
             "pidfds": self._writers.watched,
             **self.counters.to_json(),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from .allowance import Allowance
+from .endpoint import Endpoint, Sender
 from .lane import Lane
 from .root import Root
 from .scanner import Entry
+from .settings import ServerSettings
 from .streams import Stream
 from .watcher import Watcher
 
@@ -89,6 +92,33 @@ def behind(streams: Collection[Stream]) -> dict[str, int]:
         counts["bytes"] += left
         counts["unasked"] += not stream.learned and not stream.ended
     return counts
+
+
+def servers_status(
+    settings: Iterable[ServerSettings], endpoints: Mapping[str, Endpoint], senders: Iterable[Sender]
+) -> list[dict[str, Any]]:
+    """Return each server as the whole agent sees it."""
+    names = {server.url: server.section for server in settings}
+    problems = {sender.url: getattr(sender, "problem", None) for sender in senders}
+    return [
+        {
+            "name": names.get(url, url),
+            "url": url,
+            "state": endpoint.state,
+            "reason": endpoint.reason,
+            "next_try_s": endpoint.next_try_s,
+            "requests_at_once": endpoint.requests_at_once,
+            "version": endpoint.server.version if endpoint.server else None,
+            "problem": problems.get(url),
+        }
+        for url, endpoint in endpoints.items()
+    ]
+
+
+def in_flight_status(allowance: Allowance) -> dict[str, int]:
+    """Return how much memory records in flight take, of how much they may."""
+    memory = allowance.memory
+    return {"bytes": memory.used, "bytes_max": memory.units, "waiting": memory.waiting}
 
 
 def watch_state(watcher: Watcher | None) -> str:
