@@ -90,7 +90,7 @@ async def test_fault_in_one_users_directory_stops_no_other(
 
     (spool.root / f"{UID}-a").mkdir()
     (spool.root / f"{UID}-a" / "credentials").write_text("{}")
-    monkeypatch.setattr("tracker_agent.scanner.read_user_keys", fail)
+    monkeypatch.setattr("tracker_agent.spool_users.read_user_keys", fail)
     stream = spool.write()
 
     async with start() as pipeline:

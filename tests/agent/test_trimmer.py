@@ -15,10 +15,10 @@ import pytest
 from tests.agent.conftest import UID, Spool, make_header
 from tracker.protocol.layout import live_name
 from tracker_agent.disk import Disk
+from tracker_agent.entries import Entry
 from tracker_agent.losses import LossReason
 from tracker_agent.open_files import OpenFiles
 from tracker_agent.opening import Place
-from tracker_agent.scanner import Entry
 from tracker_agent.streams import Stream
 from tracker_agent.tailer import Tail
 from tracker_agent.trimmer import Trimmer

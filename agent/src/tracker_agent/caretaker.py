@@ -13,17 +13,17 @@ from structlog.typing import FilteringBoundLogger
 
 from .clock import Clock
 from .counters import Counters
+from .entries import Entry
 from .opening import Place
 from .removal import Remover
 from .retention import Limits
 from .root import Root
-from .scanner import Entry
 from .shipped_since import ShippedSince
 from .spool_keeper import KnownRun, SpoolKeeper
 from .spool_thread import SPOOL_WAIT_S
 from .streams import Stream, StreamKey
 
-ROUND_S = 10.0
+ROUND_S = 30.0
 #: Run directories that cannot be removed are named, so many at most.
 PROBLEMS_MAX = 200
 
@@ -73,7 +73,7 @@ class Caretaker:
         for root in self._roots:
             if root.own or root.adopted or root.path in self._working:
                 continue  # a hung disk is no reason to hang, too
-            here = {place: run for place, run in known.items() if place.root == root.path}
+            here = known.get(root.path, {})
             self._working[root.path] = asyncio.ensure_future(root.thread.call(self._keeper(root).work, here))
         if self._working:
             await asyncio.wait(self._working.values(), timeout=SPOOL_WAIT_S)
@@ -119,19 +119,25 @@ class Caretaker:
             ],
         }
 
-    def _know(self) -> dict[Place, KnownRun]:
-        """Gather what is known of each run directory, and since when the server has all of it."""
-        known: dict[Place, KnownRun] = {}
+    def _know(self) -> dict[str, dict[Place, KnownRun]]:
+        """Gather what is known of each root's run directories, and since when the server has all of each."""
+        # By identity, which is quick: the streams of a directory share their Place.
+        runs: dict[int, tuple[Place, KnownRun]] = {}
         for stream in self._streams.values():
             if not stream.own:
-                known.setdefault(stream.entry.place, KnownRun()).streams.append(stream)
+                place = stream.entry.place
+                runs.setdefault(id(place), (place, KnownRun()))[1].streams.append(stream)
         for entry in self._kept:
-            known.setdefault(entry.place, KnownRun()).foreign = True
-        whole = set()
-        for place, run in known.items():
+            runs.setdefault(id(entry.place), (entry.place, KnownRun()))[1].foreign = True
+        whole = []
+        now_s = self._since.counted_s
+        known: dict[str, dict[Place, KnownRun]] = {}
+        for place, run in runs.values():
+            known.setdefault(place.root, {})[place] = run
             shipped = all(each.ended and each.parked is None and not each.live for each in run.streams)
             if shipped and not run.foreign and self._files_done(place):
-                whole.add(place)
-                run.whole_s = self._since.whole(place, sum(stream.position for stream in run.streams))
+                whole.append(place)
+                size = sum(stream.position for stream in run.streams)
+                run.whole_s = now_s - self._since.whole_at(place, size, now_s)
         self._since.keep_only(whole)
         return known

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 from collections.abc import Collection
 
 from tracker.protocol.layout import live_name
 from tracker.protocol.lock import lock_holder
 
 from .opening import Opener, Place, Refused
+from .user_names import UserNames
 
 
 class Disk(Opener):
     """The machine's files. Everything raises OSError; what opens what users wrote raises Refused, too."""
+
+    def __init__(self, openat2: bool = True) -> None:
+        super().__init__(openat2)
+        self._user_names = UserNames()
 
     # Looking.
 
@@ -67,10 +71,7 @@ class Disk(Opener):
 
     def user_name(self, uid: int) -> str:
         """Return the name of a user, its number where it has none."""
-        try:
-            return pwd.getpwuid(uid).pw_name
-        except KeyError:
-            return str(uid)
+        return self._user_names.name(uid)
 
     # Reading what is open.
 

@@ -27,6 +27,9 @@ class Entry:
     announced: bool = False
     size: int = -1
     inode: int = -1
+    #: What the newest segment was when it was refused: not read again while it stays so.
+    refused: tuple[int, ...] | None = None
+    refusal: str | None = None  #: why it is no stream to ship
     # Set by the pipeline:
     finished: bool = False  #: shipped to its end: no need to look at its files
     ask_lock: bool = True  #: nothing else tells when its writer dies

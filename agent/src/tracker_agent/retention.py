@@ -65,6 +65,8 @@ def decide(runs: Sequence[RunDirectory], limits: Limits) -> list[Removal]:
     """Return what is to go now, in order."""
     expired = [run for run in runs if run.whole_s is not None and run.whole_s >= limits.keep_s]
     removals = [Removal(run.place, None, run.bytes, True, EXPIRED) for run in expired]
+    if not limits.bytes_per_user and not limits.bytes_in_all:
+        return removals
     left = _Left(run for run in runs if run.whole_s is None or run.whole_s < limits.keep_s)
     if limits.bytes_per_user > 0:
         for uid in list(left.bytes_of):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from sys import intern
 
 from tracker.protocol.codec import Seeds
 from tracker.protocol.errors import HeaderError, IncompleteError
@@ -37,6 +38,8 @@ class Segments:
 
     own: the agent's own stream, which alone may be about the host.
     """
+
+    __slots__ = ("_files", "_known", "_numbers", "_own", "_witness", "disk", "place", "stream")
 
     def __init__(self, place: Place, stream: bytes, files: OpenFiles, own: bool) -> None:
         self.place = place
@@ -78,6 +81,7 @@ class Segments:
         """Close and forget what is open: a file may have been replaced."""
         self.close()
         self._known.clear()
+        self._witness = None
 
     def witness(self, number: int, offset: int, data: bytes) -> None:
         """Remember bytes that a segment must still hold when it is opened again."""
@@ -174,4 +178,10 @@ def _read_header_of(disk: Disk, fd: int, stream: bytes, number: int) -> tuple[He
         header, start = read_header(disk.pread(fd, HEADER_BYTES_MAX, 0))
     if (header.stream, header.segment) != (stream, number):
         raise HeaderError("the HEADER is that of another segment")
-    return header, start
+    # Thousands of streams come from a few machines and programs.
+    return header._replace(
+        machine=intern(header.machine),
+        boot=intern(header.boot),
+        writer=intern(header.writer),
+        host=intern(header.host),
+    ), start

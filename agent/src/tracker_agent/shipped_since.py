@@ -56,14 +56,17 @@ class ShippedSince:
         self._runs = runs
         return None
 
-    def whole(self, place: Place, size: int) -> float:
-        """Take down that the server has all `size` bytes of a run; return for how long it has had them."""
+    def whole_at(self, place: Place, size: int, now_s: float) -> float:
+        """Take down that the server has all `size` bytes of a run; return what counted_s was at that time.
+
+        now_s: what it is now.
+        """
         key = (place.root, place.user, place.name)
         known = self._runs.get(key)
         if known is None or known[0] != size:
-            known = self._runs[key] = (size, self.counted_s)
+            known = self._runs[key] = (size, now_s)
             self._saved_at = None
-        return self.counted_s - known[1]
+        return known[1]
 
     def keep_only(self, places: Collection[Place]) -> None:
         """Forget every other run: the server has not all of it (any more), or it is gone."""

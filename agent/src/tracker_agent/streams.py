@@ -7,7 +7,7 @@ from typing import Any
 
 from tracker.protocol.header import Header
 
-from .scanner import Entry
+from .entries import Entry
 from .spool_thread import SpoolThread
 
 #: (uid, stream id): what a stream is filed under, by the server within the key's entity.

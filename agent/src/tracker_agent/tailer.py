@@ -48,6 +48,8 @@ class _Step(enum.Enum):
 class Tail:
     """One stream, read from its segments. What reads may raise OSError, Refused or Diverged."""
 
+    __slots__ = ("_disk", "_end", "given_up", "segments")
+
     def __init__(self, place: Place, stream: bytes, files: OpenFiles, own: bool = False) -> None:
         self.segments = Segments(place, stream, files, own)
         self._disk = files.disk
@@ -68,6 +70,10 @@ class Tail:
             return  # reading will say so
         if segment is not None:
             self._end = max(self._end, segment.base + size)
+
+    def rest(self) -> None:
+        """Forget what can be read again: the stream is shipped, and there may be thousands of them."""
+        self.segments.distrust()
 
     def header(self) -> Header | None:
         """Return the first valid HEADER of any segment, or None while there is none."""

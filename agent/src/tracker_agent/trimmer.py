@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable
 from tracker.protocol.layout import segment_name
 
 from .clock import Clock
+from .entries import remove_stream
 from .losses import LossReason
-from .scanner import remove_stream
 from .streams import Stream
 
 
