@@ -6,6 +6,7 @@ the cause is unknown, and a silent agent is no evidence of anything.
 
 import signal
 from collections.abc import Sequence
+from typing import Any
 
 from ..store.endings import Ending
 
@@ -49,6 +50,16 @@ def run_cause(endings: Sequence[Ending]) -> str | None:
         return writer_cause(stopped[0], endings)
     first = first_bad(endings)
     return None if first is None else writer_cause(first, endings)
+
+
+def tells_more(state: str, facts: dict[str, Any], former_state: str, former: dict[str, Any] | None) -> bool:
+    """Return whether an OBSERVED is to replace the one before it.
+
+    An agent that lost its state sees a writer gone again and cannot know why any more.
+    """
+    if state != "gone" or former_state == "live" or former is None:
+        return True
+    return facts.get("cause") != UNKNOWN or former.get("cause") in (None, UNKNOWN)
 
 
 def first_bad(endings: Sequence[Ending]) -> Ending | None:

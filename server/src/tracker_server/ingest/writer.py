@@ -24,7 +24,7 @@ from ..store.text import clean_text, dump_json, json_value
 from ..store.transaction import Transaction
 from .position import Position, RefusedError, fit_gap, fit_lines
 from .records import Records, decode_records
-from .run_cause import run_cause
+from .run_cause import run_cause, tells_more
 from .run_state import derive_run_state
 
 UNCATEGORIZED = "uncategorized"
@@ -320,6 +320,9 @@ class Writer:
             records.count("OBSERVED about a stream of another principal", offset)
         else:
             state = target.state if target.state == "ended" else seen.state
+            former = self._transaction.streams.observed(target.id)
+            if not tells_more(seen.state, seen.facts, target.state, former):
+                return
             more: dict[str, Any] = {"observed": dump_json(seen.facts)}
             if state == "ended":
                 self._transaction.streams.update(target.id, **more)

@@ -12,7 +12,7 @@ from tracker.protocol.header import Header
 
 from . import schema
 from .engine import inserted_id
-from .text import clean_text
+from .text import clean_text, load_json
 
 
 @dataclass
@@ -131,6 +131,12 @@ class StreamRows:
             .where(schema.streams.c.id == stream_id)
             .values(state=state, state_time=time, **more)
         )
+
+    def observed(self, stream_id: int) -> dict[str, Any] | None:
+        """Return the facts of the last OBSERVED about a stream."""
+        query = select(schema.streams.c.observed).where(schema.streams.c.id == stream_id)
+        text = self._connection.execute(query).scalar_one()
+        return None if text is None else load_json(text)
 
     def update(self, stream_id: int, **values: Any) -> None:
         """Set columns of a stream."""

@@ -16,6 +16,9 @@ from .routes import Access, Call, NoQuery, Route
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 
+#: What agents may use that not every server has (docs/protocol.md).
+CAPABILITIES = ["zstd", "files", "requests"]
+
 
 class ServerApi:
     """Serves the server's identity, health and API document."""
@@ -41,7 +44,7 @@ class ServerApi:
 
     async def server(self, _: Call[NoQuery, None]) -> answers.ServerAnswer:
         """Say what this server is and which protocol it speaks."""
-        return answers.ServerAnswer("tracker", __version__, PROTOCOL, ["zstd", "files", "requests"], self._epoch)
+        return answers.ServerAnswer("tracker", __version__, PROTOCOL, CAPABILITIES, self._epoch)
 
     async def openapi(self, _: Call[NoQuery, None]) -> dict[str, Any]:
         """Return the API document."""
