@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from tracker_agent.endpoint import Endpoint, EndpointSettings
 from tracker_agent.file_lanes import FileLanes, FileLaneSettings
 from tracker_agent.machine import Machine
 from tracker_agent.opening import Place
+from tracker_agent.settings import ServerSettings
 from tracker_agent.transport import Answer, Transport
 
 UID = os.getuid()
@@ -82,7 +84,7 @@ class Host:
         self.state = root / "state"
         self.server = server
         self.key = key or server.ingest_key
-        self.wire = Wire(Transport(server.url, 20.0))
+        self.wire = Wire(Transport(ServerSettings(url=server.url), 20.0))
         self.streams: dict[str, RecordStream] = {}
 
     def run(self, name: str, project: str = "files", ship: bool = True) -> Place:
@@ -632,5 +634,26 @@ def test_switched_off_nothing_is_looked_at_and_nothing_is_kept_back(host: Host) 
             await asyncio.sleep(0.1)
 
         assert host.wire.requests == []
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_run_that_is_let_go_loses_only_what_is_gone(host: Host, deleted: bool) -> None:
+    async def body() -> None:
+        place = host.run(f"let-go-{deleted}", ship=False)
+        host.write(place, "files/a", b"x" * 77)
+        async with host.lanes() as lanes:
+            host.see(lanes, place)
+            await eventually(lambda: "no record" in str(lanes.status()["waiting"]))
+            if deleted:
+                shutil.rmtree(place.path)
+            lanes.run_gone(place)
+            if deleted:
+                await eventually(lambda: lanes.counts.not_sent == 1)
+            await asyncio.sleep(0.1)
+            assert lanes.counts.not_sent == deleted
+            assert not lanes.files_done(place)
+            assert lanes.status()["runs"]["known"] == 0
 
     asyncio.run(body())

@@ -61,7 +61,7 @@ class FileLanes:
         clock: Clock,
         counters: Counters,
         log: FilteringBoundLogger,
-        start: Callable[[str, Callable[[], Awaitable[None]]], None],
+        start: Callable[[str, Callable[[], Awaitable[None]]], object],
         records_wait: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._settings = settings
@@ -123,13 +123,11 @@ class FileLanes:
             self._watch(place.root).add(run)
 
     def run_gone(self, place: Place) -> None:
-        """Forget a run whose directory is gone."""
+        """Forget a run whose streams are gone, most likely with its directory."""
         run = self._runs.pop(place, None)
         if run is None:
             return
-        for file in run.pending:
-            self.counts.gone(run, file)
-        self._watches[place.root].forget(place)
+        self._watches[place.root].depart(run)
         lane = self._lane_of.pop(place, None)
         if lane is not None:
             lane.remove(run)

@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from .clock import Clock
 from .file_counts import FileAllowance, FileCounts
 from .file_digests import FileDigests
-from .file_tree import Signature, walk_files
+from .file_tree import FileTree, Signature, walk_files
 from .losses import LossReason
 from .machine import Machine
 from .opening import Place, Refused
@@ -73,15 +73,20 @@ class FileWatch:
         self._bytes_max = bytes_max
         self._tell_ready = ready
         self._changed = asyncio.Event()
+        self._departed: list[RunFiles] = []
 
     def add(self, run: RunFiles) -> None:
         """Look after a run, from now on or again."""
         self.runs[run.place] = run
         self._changed.set()
 
-    def forget(self, place: Place) -> None:
-        """Look no more after a run."""
-        self.runs.pop(place, None)
+    def depart(self, run: RunFiles) -> None:
+        """Look no more after a run, but once: what is gone and was not sent is lost."""
+        if self.runs.get(run.place) is run:
+            del self.runs[run.place]
+        if run.pending:
+            self._departed.append(run)
+            self._changed.set()
 
     def hurry(self) -> None:
         """Look at what is due now."""
@@ -103,10 +108,23 @@ class FileWatch:
         while True:
             now = self._clock.monotonic()
             due = [run for run in self.runs.values() if run.walk_at <= now]
+            while self._departed:
+                await self._take_leave(self._departed.pop())
             for run in due:
                 if self.runs.get(run.place) is run and not self._is_crowded(run):
                     await self._walk(run)
             await self._pause(IDLE_S)
+
+    async def _take_leave(self, run: RunFiles) -> None:
+        try:
+            tree = await self._thread.call(walk_files, self._disk, run.place)
+        except FileNotFoundError:
+            tree = FileTree()
+        except (OSError, Refused):
+            return  # it is there
+        for file in run.pending:
+            if file.path not in tree.files:
+                self._counts.gone(run, file)
 
     def _is_crowded(self, run: RunFiles) -> bool:
         """Return whether a run that nobody writes any more should wait until others are through."""
