@@ -21,8 +21,9 @@ from tracker.protocol.identity import boot_id, machine_id
 from tracker.protocol.writer import StreamWriter
 from tracker_agent.clock import Clock
 from tracker_agent.own_stream import Identity, OwnStreams
-from tracker_agent.pipeline import Pipeline, PipelineSettings
+from tracker_agent.pipeline import Pipeline
 from tracker_agent.settings import ServerSettings
+from tracker_agent.shipping_settings import PipelineSettings
 
 UID = os.getuid()
 

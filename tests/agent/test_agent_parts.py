@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,16 +19,14 @@ import structlog
 
 from tests.agent.test_sampler import until
 from tests.support import require
-from tracker_agent import report, systemd
+from tracker_agent import systemd
 from tracker_agent.agent_file import AgentFile
 from tracker_agent.app import Agent
 from tracker_agent.clock import Clock
 from tracker_agent.config import load_config
 from tracker_agent.control import Arguments, ControlServer, NotRunningError, ask
 from tracker_agent.log import LogOutput
-from tracker_agent.own_stream import Identity
-from tracker_agent.pipeline import Pipeline, PipelineSettings
-from tracker_agent.settings import ServerSettings
+from tracker_agent.shipping_status import stuck_loops
 from tracker_agent.state_lock import StateError, StateLock
 from tracker_agent.supervisor import Supervisor
 from tracker_agent.systemd import Systemd
@@ -206,35 +204,26 @@ async def test_watchdog_is_not_fed_while_a_loop_is_stuck(
     assert [log["stuck"] for log in logs] == [["lane default"]]
 
 
-def pipeline_at(now: float, **parts: Any) -> Pipeline:
-    clock = SimpleNamespace(monotonic=lambda: now)
-    settings = PipelineSettings("/s", ("/p",), (ServerSettings(url="http://h"),))
-    own = SimpleNamespace(directory="/s/streams")
-    identity = Identity("m", "b", "h", "0")
-    pipeline = Pipeline(settings, identity, own, clock, structlog.get_logger())  # type: ignore[arg-type]
-    for name, value in parts.items():
-        setattr(pipeline, name, value)
-    return pipeline
+def stuck_at_1000(roots: Sequence[Any] = (), lanes: Sequence[Any] = ()) -> list[str]:
+    return stuck_loops(roots, lanes, now=1000.0, scan_interval_s=0.5, request_timeout_s=60.0)
 
 
-async def test_scan_that_waits_for_no_disk_and_does_not_turn_is_stuck() -> None:
+def test_scan_that_waits_for_no_disk_and_does_not_turn_is_stuck() -> None:
     def root(busy: bool, turned_at: float) -> Any:
         return SimpleNamespace(path="/p", thread=SimpleNamespace(busy=busy), turned_at=turned_at)
 
-    assert pipeline_at(1000.0, _roots=[root(False, 0.0)]).stuck() == ["scan /p"]
-    assert pipeline_at(1000.0, _roots=[root(True, 0.0)]).stuck() == [], "a dead mount is no reason to restart"
-    assert pipeline_at(1000.0, _roots=[root(False, 999.0)]).stuck() == []
+    assert stuck_at_1000([root(False, 0.0)]) == ["scan /p"]
+    assert stuck_at_1000([root(True, 0.0)]) == [], "a dead mount is no reason to restart"
+    assert stuck_at_1000([root(False, 999.0)]) == []
 
 
-async def test_lane_with_work_that_does_not_turn_is_stuck() -> None:
+def test_lane_with_work_that_does_not_turn_is_stuck() -> None:
     def lane(has_work: bool, turned_at: float) -> Any:
         return SimpleNamespace(credential=SimpleNamespace(name="d"), has_work=has_work, turned_at=turned_at)
 
-    assert pipeline_at(1000.0, _lanes=SimpleNamespace(all=lambda: [lane(True, 0.0)])).stuck() == ["lane d"]
-    assert pipeline_at(1000.0, _lanes=SimpleNamespace(all=lambda: [lane(False, 0.0)])).stuck() == [], (
-        "an absent server is no reason"
-    )
-    assert pipeline_at(1000.0, _lanes=SimpleNamespace(all=lambda: [lane(True, 900.0)])).stuck() == []
+    assert stuck_at_1000(lanes=[lane(True, 0.0)]) == ["lane d"]
+    assert stuck_at_1000(lanes=[lane(False, 0.0)]) == [], "an absent server is no reason"
+    assert stuck_at_1000(lanes=[lane(True, 900.0)]) == []
 
 
 # The state lock and the announcement
@@ -428,102 +417,3 @@ def _set_thread_uid(uid: int) -> None:
     if os.uname().machine == "aarch64":
         setresuid = 147
     assert libc.syscall(setresuid, uid, uid, uid) == 0
-
-
-# The human status
-
-
-def status_with(**shipping: Any) -> dict[str, Any]:
-    return {
-        "agent": {
-            "version": "1",
-            "host": "h",
-            "pid": 1,
-            "uptime_s": 7300,
-            "rss_bytes": 3 << 20,
-            "warnings": [],
-            "reload_problem": "",
-            "stuck": [],
-        },
-        "spools": [],
-        "server": {"url": "http://s", "key": "tk_x_…"},
-        "shipping": {
-            "lanes": [
-                {
-                    "credential": "default",
-                    "state": "shipping",
-                    "reason": "",
-                    "last_contact_s": 3.0,
-                    "next_try_s": None,
-                }
-            ],
-            "streams": {"known": 2, "live": 1, "shipped": 1, "parked": 0, "kept": 0, "foreign": 0},
-            "behind": {"streams": 0, "bytes": 0, "unasked": 0},
-            **shipping,
-        },
-        "sampler": None,
-        "tasks": {},
-    }
-
-
-def test_healthy_agent_needs_no_attention() -> None:
-    text = report.render(status_with())
-
-    assert "Nothing needs attention." in text
-    assert "up 2 h, 3.0 MiB" in text
-    assert "last contact 3 s ago" in text
-    assert "everything written is on the server" in text
-
-
-def test_what_is_behind_lost_and_parked_is_named_with_its_reason() -> None:
-    text = report.render(
-        status_with(
-            behind={"streams": 3, "bytes": 5 << 20, "unasked": 0},
-            losses={"damage": {"gaps": 2, "bytes": 100}},
-            parked=[{"run": "r1", "path": "/s/1/r1", "code": "forbidden", "reason": "it is hers"}],
-            foreign=[{"path": "/s/1/x", "reason": "no HEADER"}],
-            spools=[{"path": "/s", "runs": 1, "watched": True, "problem": "no answer for 60 s"}],
-        )
-    )
-
-    assert "Behind    5.0 MiB in 3 streams" in text
-    assert "lost: 100 bytes in 2 gaps: damage" in text
-    assert "parked: run r1 (/s/1/r1): forbidden: it is hers → the run belongs to someone else" in text
-    assert "ignored: /s/1/x: no HEADER" in text
-    assert "spool /s: no answer for 60 s" in text
-
-
-def test_names_that_users_choose_cannot_command_a_terminal() -> None:
-    text = report.render(
-        status_with(
-            foreign=[{"path": "/s/1/\x1b[31m\u202eé\nNothing needs attention.\udcff", "reason": "r"}],
-            unobserved=2,
-        )
-    )
-
-    assert r"ignored: /s/1/\x1b[31m\u202eé\nNothing needs attention.\udcff: r" in text
-    assert "the end of 2 streams cannot be written down" in text
-
-
-def test_long_lists_are_cut_and_say_so() -> None:
-    text = report.render(status_with(foreign=[{"path": f"/s/{n}", "reason": "r"} for n in range(25)]))
-
-    assert text.count("ignored:") == report.SHOWN_MAX
-    assert "… and 15 more" in text
-
-
-def test_status_line_names_an_ill_server() -> None:
-    shipping = status_with(
-        lanes=[
-            {
-                "credential": "d",
-                "state": "parked",
-                "reason": "401",
-                "last_contact_s": None,
-                "next_try_s": 10.0,
-            }
-        ],
-        behind={"streams": 1, "bytes": 2048, "unasked": 0},
-    )["shipping"]
-
-    assert report.summary(shipping) == "1 live streams, 2.0 KiB behind, server: parked (401)"

@@ -20,8 +20,9 @@ import structlog
 from tracker.protocol.identity import boot_id, machine_id
 from tracker_agent.clock import Clock
 from tracker_agent.own_stream import Identity, OwnStreams
-from tracker_agent.pipeline import Pipeline, PipelineSettings
+from tracker_agent.pipeline import Pipeline
 from tracker_agent.settings import ServerSettings
+from tracker_agent.shipping_settings import PipelineSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 

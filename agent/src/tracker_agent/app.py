@@ -34,12 +34,13 @@ from .front_desk import FrontDesk, Sources
 from .inventory import read_inventory
 from .log import Log
 from .own_stream import Identity, OwnStreams
-from .pipeline import Pipeline, PipelineSettings
+from .pipeline import Pipeline
 from .redaction import public_part
 from .report import summary
 from .sampler import Sampler
 from .settings import Config, ConfigError, SamplerSettings, restart_needed
 from .shipping_desk import ShippingDesk
+from .shipping_settings import PipelineSettings
 from .state_lock import StateError, StateLock
 from .supervisor import Supervisor
 from .systemd import Systemd

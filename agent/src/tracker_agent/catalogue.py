@@ -12,13 +12,16 @@ from tracker.protocol.header import Header
 from .aliases import Aliases
 from .counters import Counters
 from .credentials import Credentials
+from .file_lanes import FileLanes
 from .lanes import Lanes
 from .losses import LossReason
 from .observations import Observations
+from .opening import Place
 from .own_stream import Identity
 from .root import Root
 from .scanner import Entry, Findings
 from .streams import Stream, StreamKey
+from .watcher import Watcher
 from .writers import Writers
 
 
@@ -32,6 +35,7 @@ class Catalogue:
         lanes: Lanes,
         writers: Writers,
         observations: Observations,
+        files: FileLanes,
         aliases: Aliases,
         counters: Counters,
         log: FilteringBoundLogger,
@@ -43,6 +47,9 @@ class Catalogue:
         self._lanes = lanes
         self._writers = writers
         self._observations = observations
+        self.watcher: Watcher | None = None
+        self._by_place: dict[Place, dict[StreamKey, Stream]] = {}
+        self._files = files
         self._aliases = aliases
         self._counters = counters
         self._log = log
@@ -61,10 +68,14 @@ class Catalogue:
             stream = self.of(entry)
             if stream is not None:
                 self._writers.see(stream)
+                if stream.live:
+                    self._see_files(stream)
         for entry in findings.grown:
             stream = self.of(entry)
             if stream is not None:
-                stream.ended = False
+                if stream.ended:
+                    stream.ended = False
+                    self._see_files(stream)
                 stream.pending = max(stream.pending, stream.bytes_behind)
                 self._lanes.ready(stream)
 
@@ -86,10 +97,39 @@ class Catalogue:
             return
         stream = self.streams[key] = Stream(entry, header, root.thread, root.own)
         stream.alias = self._aliases.of(key)
+        self._by_place.setdefault(entry.place, {})[key] = stream
         self._lanes.assign(stream)
+        self._see_files(stream)
         self._writers.see(stream)
         if stream.live:
             root.watch(entry.place.path)
+
+    def ended(self, stream: Stream) -> None:
+        """Note that a stream's writer is gone and the server has all of it."""
+        place = stream.entry.place
+        stream.entry.finished = True
+        if self.watcher is not None:
+            self.watcher.disarm(place.path)
+        self._observations.gone(stream)
+        if all(other.ended for other in self._by_place.get(place, {}).values()):
+            self._files.run_ended(place)
+
+    def _see_files(self, stream: Stream) -> None:
+        if not stream.own and stream.header.run is not None:
+            credential = self._lanes.credential_of(stream)
+            self._files.run_seen(stream.entry.place, stream.entry.stream, credential)
+
+    def _drop(self, stream: Stream) -> None:
+        """Forget a stream, and its run with the last one."""
+        place = stream.entry.place
+        self._writers.forget(stream)
+        self._lanes.forget(stream)
+        del self.streams[stream.key]
+        here = self._by_place[place]
+        del here[stream.key]
+        if not here:
+            del self._by_place[place]
+            self._files.run_gone(place)
 
     def _reason_to_keep(self, root: Root, header: Header) -> str | None:
         if root.own or root.adopted:
@@ -115,11 +155,9 @@ class Catalogue:
                 stream=stream.id.hex(),
                 bytes=left,
             )
-        self._writers.forget(stream)
         if not stream.ended:
             self._observations.deleted(stream)
-        del self.streams[stream.key]
-        self._lanes.forget(stream)
+        self._drop(stream)
         self._observations.forget(stream)
         for other in [other for other in self.kept if (other.place.uid, other.stream) == stream.key]:
             # The other copy takes its place when it is found again.
@@ -132,9 +170,7 @@ class Catalogue:
             self.kept.pop(entry, None)
             stream = self.of(entry)
             if stream is not None:
-                self._writers.forget(stream)
-                del self.streams[stream.key]
-                self._lanes.forget(stream)
+                self._drop(stream)
 
     def replay(self, run: str | None, stream_id: str | None, as_new: bool) -> list[dict[str, Any]]:
         """Take up the parked streams of a run, one stream, or (both None) all. Return them as plain JSON.
@@ -164,4 +200,5 @@ class Catalogue:
         for stream in list(self.streams.values()):
             if uid in (None, stream.uid) or stream.own:
                 self._lanes.assign(stream)
+                self._see_files(stream)
                 self._writers.see(stream)

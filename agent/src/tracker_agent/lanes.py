@@ -38,7 +38,6 @@ class Lanes:
         self._lanes: dict[tuple[str, str | None], Lane] = {}
         self._lane_of: dict[StreamKey, Lane] = {}
         self._task_of: dict[tuple[str, str | None], str] = {}
-        self._made = 0
 
     def all(self) -> list[Lane]:
         """Return every lane."""
@@ -90,11 +89,12 @@ class Lanes:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = self._make(credential, self.endpoints[credential.server])
-            # A former key's lane of the same name may still wait for an answer.
-            self._made += 1
-            self._task_of[key] = f"lane {credential.name} #{self._made}"
-            self._tasks.start(self._task_of[key], lane.run)
+            self._task_of[key] = self._tasks.start(f"lane {credential.name}", lane.run)
         return lane
+
+    def busy(self, server: str) -> bool:
+        """Return whether records wait for a server."""
+        return any(lane.has_work for (url, _), lane in self._lanes.items() if url == server)
 
     async def close_idle(self) -> None:
         """Close the lanes that no stream takes any more, the operator's own for the default server aside."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -173,14 +173,14 @@ class Pipeline:
         self._caretaker = self._make_caretaker()
         self._files.begin()
         self._lanes.lane(self._credentials.default)
-        self._start("housekeeping", self._keep_house)
+        self._tasks.start("housekeeping", self._keep_house)
         follow_keys = self._credentials.follow_key_files
-        self._start("keys", partial(follow_keys, self._machine.in_thread, self._catalogue.move_streams))
-        self._start("witness", self._witness.run)
+        self._tasks.start("keys", partial(follow_keys, self._machine.in_thread, self._catalogue.move_streams))
+        self._tasks.start("witness", self._witness.run)
         if self._settings.allow_stop:
-            self._start("requests", self._requests.run)
-        self._start("retention", self._caretaker.run)
-        self._start("handovers", self.handovers.run)
+            self._tasks.start("requests", self._requests.run)
+        self._tasks.start("retention", self._caretaker.run)
+        self._tasks.start("handovers", self.handovers.run)
         try:
             await self._stopping.wait()
         finally:
@@ -209,9 +209,6 @@ class Pipeline:
         await self._roots.close()
         for sender in self._senders:
             await sender.close()
-
-    def _start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        self._tasks.start(name, run)
 
     def adopt(self, runs: Sequence[Place]) -> Adoption:
         """Ship these run directories too, wherever they were written, and leave them as they are."""

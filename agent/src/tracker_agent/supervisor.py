@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -37,11 +38,16 @@ class Supervisor:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._states: dict[str, TaskState] = {}
 
-    def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        """Start a task under a name. run() is called again after each crash."""
-        assert name not in self._tasks or self._tasks[name].done()
+    def start(self, name: str, run: Callable[[], Awaitable[None]]) -> str:
+        """Start a task; run() is called again after each crash. Return its name.
+
+        That is the one given, with a number behind it while a task of that name still runs.
+        """
+        free = (each for number in count(2) for each in (f"{name} #{number}",) if not self._runs(each))
+        name = next(free) if self._runs(name) else name
         self._states.setdefault(name, TaskState())
         self._tasks[name] = asyncio.create_task(self._keep_running(name, run), name=name)
+        return name
 
     async def cancel(self, name: str) -> None:
         """Cancel a task and wait until it is gone."""
@@ -70,6 +76,9 @@ class Supervisor:
             name: {"crashes": state.crashes, "last_error": state.last_error}
             for name, state in self._states.items()
         }
+
+    def _runs(self, name: str) -> bool:
+        return name in self._tasks and not self._tasks[name].done()
 
     def _forget_well(self, name: str) -> None:
         """Forget a task that ended and never crashed: there is no end of names."""

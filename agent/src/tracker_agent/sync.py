@@ -22,8 +22,9 @@ from .adoption import Adoption, Progress
 from .clock import Clock
 from .opening import Place
 from .own_stream import Identity, OwnStreams
-from .pipeline import Pipeline, PipelineSettings
+from .pipeline import Pipeline
 from .settings import Config, CrashSettings
+from .shipping_settings import PipelineSettings
 
 #: How often progress is looked at and told.
 LOOK_S = 0.2
