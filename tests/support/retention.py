@@ -55,7 +55,7 @@ def make_caretaker(
         limits or Limits(KEEP_S),
         Remover(disk),
         ShippedSince(str(state), anyone, disk),
-        pipeline._roots,
+        pipeline._roots.all,
         pipeline._catalogue.streams,
         pipeline._catalogue.kept,
         files_done,
