@@ -151,6 +151,12 @@ class Lane:
         admitted = self._next_try is None and self._endpoint.admits
         return admitted and self.roster.has_work and not self._closed
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether more records wait than the next request takes: whatever is less urgent should wait, too."""
+        waiting = self.roster.waiting.values()
+        return self.has_work and sum(stream.pending for stream in waiting) >= self.limit.bytes
+
     async def run(self) -> None:
         """Ship until close() is called."""
         self.roster.relearn_all()

@@ -93,8 +93,8 @@ class Lanes:
         return lane
 
     def busy(self, server: str) -> bool:
-        """Return whether records wait for a server."""
-        return any(lane.has_work for (url, _), lane in self._lanes.items() if url == server)
+        """Return whether records wait for a server longer than for their flush."""
+        return any(lane.is_behind for (url, _), lane in self._lanes.items() if url == server)
 
     async def close_idle(self) -> None:
         """Close the lanes that no stream takes any more, the operator's own for the default server aside."""
