@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PACKAGES := shim agent server
 MANIFESTS := $(PACKAGES:%=%/pyproject.toml)
 # Programs that the tests use where they find them: `make deps` gets them.
-DEBIAN_PACKAGES := acl chromium fonts-dejavu-core fuse3 gcc git iproute2 libc6-dev mmdebstrap nftables strace systemd
+DEBIAN_PACKAGES := acl chromium fonts-dejavu-core fuse3 gcc git iproute2 libc6-dev mmdebstrap nftables openssl strace systemd
 
 .DELETE_ON_ERROR:
 .PHONY: bench check clean demo deps format help lock test ui
