@@ -1,4 +1,4 @@
-"""Smaller parts of the agent: systemd, supervisor, announcement, log output, watchdog, the human status."""
+"""Smaller parts of the agent: systemd, supervisor, announcement, log output, watchdog."""
 
 from __future__ import annotations
 

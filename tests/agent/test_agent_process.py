@@ -389,7 +389,7 @@ def test_status_tells_a_person_what_is_wrong_and_what_to_do(agent: Process) -> N
     assert done.returncode == 0
     assert "tk_abcdefgh_…" in done.stdout
     assert "s" * 43 not in done.stdout
-    assert "the server cannot be reached" in done.stdout
+    assert "http://127.0.0.1:9 cannot be reached" in done.stdout
     assert "nothing is lost" in done.stdout
 
 

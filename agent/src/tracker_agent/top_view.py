@@ -12,8 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from .attention import problems
 from .losses import reason_of
-from .report import duration, printable, problems, size
+from .readable import duration, printable, size
 
 #: Below this many columns only what matters most is shown, below the other one a little less than all.
 NARROW_COLUMNS = 60

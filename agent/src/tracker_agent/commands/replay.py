@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Ask the agent and say what it took up."""
-    from ..report import printable
+    from ..readable import printable
     from .agent_connection import NoAnswer, ask_agent
 
     asked = {"run": options.run, "stream": options.stream, "as_new": options.as_new}

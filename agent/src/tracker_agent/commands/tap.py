@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show what passes until Ctrl-C or until the agent stops."""
     from ..passing_records import PassingRecords
-    from ..report import printable, size
+    from ..readable import printable, size
     from .agent_connection import NoAnswer, follow_agent
 
     records = PassingRecords()
