@@ -23,6 +23,7 @@ from tracker_agent.losses import LossReason
 from tracker_agent.opening import Place
 from tracker_agent.pipeline import Pipeline
 from tracker_agent.retention import Limits
+from tracker_agent.settings import FileSettings
 from tracker_agent.shipped_since import ShippedSince
 
 DAY = 86_400.0
@@ -56,7 +57,7 @@ async def test_shipped_run_goes_whole_after_its_time_with_files_and_lock(
     spool.write(run="done", records=300, segment_bytes=4000)
     fill(spool.run("done") / "files" / "deep" / "model.pt", 10_000)
     (spool.run("done") / "latest").symlink_to("files")
-    async with start() as pipeline:
+    async with start(files=FileSettings(enabled=False)) as pipeline:
         await whole(pipeline, 1)
         caretaker = make_caretaker(pipeline, state, clock)
 
