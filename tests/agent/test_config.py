@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
+from tests.support.tls_server import write_certificate
 from tracker_agent.config import load_config
 from tracker_agent.server_settings import bypasses_proxy
 from tracker_agent.settings import Config, ConfigError, restart_needed, settings
@@ -94,6 +97,7 @@ def test_every_setting_can_be_given_by_variable(tmp_path: Path) -> None:
         "FILES_BYTES_PER_S": "1 MiB",
         "FILES_BYTES_MAX": "5",
         "METRICS_LISTEN": "127.0.0.1:9464",
+        "METRICS_ALLOW_REMOTE": "true",
         "CRASH_KERNEL_LOG": "off",
         "SAMPLER_ENABLED": "false",
         "SAMPLER_INTERVAL_S": "7",
@@ -157,6 +161,12 @@ def test_every_setting_can_be_given_by_variable(tmp_path: Path) -> None:
         (MINIMAL + "[limits]\nopen_files = '9 KiB'\n", ["line 5", "a whole number"]),
         (MINIMAL + "[metrics]\nlisten = '9464'\n", ["line 5", "metrics.listen", "127.0.0.1:9464"]),
         (MINIMAL + "[metrics]\nlisten = 'unix:m'\n", ["line 5", "absolute path"]),
+        (MINIMAL + "[metrics]\nlisten = '0.0.0.0:9464'\n", ["line 5", "metrics.allow_remote = true"]),
+        (MINIMAL + "[metrics]\nlisten = '[::]:9464'\n", ["line 5", "metrics.allow_remote = true"]),
+        (MINIMAL + "[metrics]\nlisten = 'node17:9464'\n", ["line 5", "metrics.allow_remote = true"]),
+        (MINIMAL + "ca_file = '/no/ca'\n", ["line 4", "cannot read server.ca_file: /no/ca"]),
+        (MINIMAL + "ca_file = '/etc/hostname'\n", ["line 4", "no certificates in PEM form"]),
+        (MINIMAL + "client_cert = '/no/c'\n", ["line 4", "cannot read server.client_cert: /no/c"]),
         (MINIMAL + "[agent]\nuid_map = ['0']\n", ["line 5", "agent.uid_map", "100000-165535=1000"]),
         (MINIMAL + "[agent]\nuid_map = ['5-4=1']\n", ["line 5", "uids that there are not"]),
         (MINIMAL + "headers = ['X-Secret abc']\n", ["line 4", "server.headers", "Name: value"]),
@@ -339,6 +349,39 @@ def test_proxy_of_the_environment_that_cannot_be_used_is_named_without_its_passw
     assert "HTTP_PROXY" in message
     assert "server.proxy" in message
     assert "geheim" not in message
+
+
+@pytest.mark.parametrize("listen", ["localhost:1", "127.0.0.5:9464", "[::1]:1", "unix:/run/x"])
+def test_metrics_for_this_machine_alone_need_no_permission(tmp_path: Path, listen: str) -> None:
+    assert load(tmp_path, MINIMAL + f"[metrics]\nlisten = '{listen}'\n").metrics.listen == listen
+
+
+def test_authorities_of_the_environment_are_checked_only_where_there_is_tls(tmp_path: Path) -> None:
+    environment = {"SSL_CERT_FILE": "/no/ca.pem"}
+
+    load(tmp_path, environment=environment)
+    message = refusal(tmp_path, "[server]\nurl = 'https://h'\n", environment=environment)
+
+    assert "the variable SSL_CERT_FILE: /no/ca.pem: No such file" in message
+
+
+def test_certificates_that_end_and_files_that_others_read_are_warned_of(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    soon = datetime.now(UTC) + timedelta(days=3)
+    write_certificate(authority.issue_cert("agent", not_after=soon), tmp_path / "client.pem")
+    (tmp_path / "client.pem").chmod(0o644)
+    (tmp_path / "password").write_text("word")
+    (tmp_path / "password").chmod(0o644)
+    text = MINIMAL + "client_cert = '~/client.pem'\nproxy = 'http://p'\nproxy_user = 'u'\n"
+
+    warnings = load(tmp_path, text + "proxy_password_file = '~/password'\n").warnings
+
+    assert f"server.client_cert: the certificate in {tmp_path}/client.pem ends on {soon:%Y-%m-%d}" in str(
+        warnings
+    )
+    assert f"every user can read the private key in {tmp_path}/client.pem" in str(warnings)
+    assert f"every user can read the password in {tmp_path}/password" in str(warnings)
+    assert len(warnings) == 3
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from typing import Any
 from tracker.protocol.layout import SYSTEM_SPOOL
 
 from .server_settings import absolute, check_servers, load_server
+from .setting_values import listens_to_others
 from .settings import (
     DEFAULT_SERVER,
     SECTIONS,
@@ -26,6 +27,7 @@ from .settings import (
     Config,
     ConfigError,
     Given,
+    MetricsSettings,
     SamplerSettings,
     Values,
     check_value,
@@ -52,6 +54,7 @@ def load_config(
     warnings = _warnings(file, values)
     config = _with_places(Config(**sections, file=file), environment, user_id)
     _check_sampler(config.sampler, values)
+    _check_metrics(config.metrics, values)
     server = load_server("server", values, environment, warnings)
     further = {
         section.partition(".")[2]: load_server(section, values, environment, warnings)
@@ -193,6 +196,15 @@ def _check_sampler(sampler: SamplerSettings, values: Values) -> None:
         raise ConfigError(
             f"{given.source}: sampler.window_s ({sampler.window_s:g}) must not be shorter than "
             f"sampler.interval_s ({sampler.interval_s:g})"
+        )
+
+
+def _check_metrics(metrics: MetricsSettings, values: Values) -> None:
+    if metrics.listen and not metrics.allow_remote and listens_to_others(metrics.listen):
+        source = values["metrics", "listen"].source
+        raise ConfigError(
+            f"{source}: metrics.listen = {metrics.listen!r} can be reached from other machines, without a "
+            "password; listen on 127.0.0.1, or set metrics.allow_remote = true"
         )
 
 

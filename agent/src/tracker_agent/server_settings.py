@@ -11,15 +11,20 @@ import ipaddress
 import os
 import stat
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from .certificates import parse_certificates
 from .setting_values import canonical_url, url_problem
 from .settings import NO_PROXY, ConfigError, ServerSettings, Values, check_value
+from .tls import CertificateFileError, Tls, server_context
+from .watched_file import read_secret
 
 #: The name under which the systemd unit hands over the key (LoadCredential=); of a further server: key-NAME.
 CREDENTIAL_NAME = "key"
-KEY_BYTES_MAX = 4096
+#: A certificate that ends within this time is warned of.
+ENDS_SOON = timedelta(days=14)
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 _HINTS = {
     "url": "put the key into server.key_file",
@@ -42,7 +47,9 @@ def load_server(
     server = _check_addresses(server, values)
     server = _with_key(server, values, environment, home, warnings)
     server = _with_authorities(server, environment)
-    return _with_proxy(server, values, environment)
+    server = _with_proxy(server, values, environment, warnings)
+    _check_certificates(server, values, warnings)
+    return server
 
 
 def check_servers(server: ServerSettings, further: Mapping[str, ServerSettings], values: Values) -> None:
@@ -65,16 +72,6 @@ def absolute(path: str, home: str) -> str:
     if path == "~" or path.startswith("~/"):
         path = home + path[1:]
     return os.path.abspath(path)
-
-
-def read_secret(path: str) -> tuple[bytes, os.stat_result]:
-    """Return what a file with a key or a password holds, and its state. Raise OSError, ValueError."""
-    with open(path, "rb") as opened:
-        content = opened.read(KEY_BYTES_MAX + 1)
-        status = os.fstat(opened.fileno())
-    if len(content) > KEY_BYTES_MAX:
-        raise ValueError("is too long; it should hold one line")
-    return content, status
 
 
 def parse_key(text: str) -> str:
@@ -161,9 +158,13 @@ def _read_key(path: str, source: str, setting: str, warnings: list[str]) -> str:
         ) from error
     except ValueError as error:
         raise ConfigError(f"{source}: {setting} {path}: {error}") from error
-    if status.st_mode & stat.S_IROTH and stat.S_ISREG(status.st_mode):
-        warnings.append(f"every user can read the key in {path}; run: chmod o= {path}")
+    _warn_of_readers("the key", path, status, warnings)
     return key
+
+
+def _warn_of_readers(what: str, path: str, status: os.stat_result, warnings: list[str]) -> None:
+    if status.st_mode & stat.S_IROTH and stat.S_ISREG(status.st_mode):
+        warnings.append(f"every user can read {what} in {path}; run: chmod o= {path}")
 
 
 # Certificates and the proxy.
@@ -179,7 +180,9 @@ def _with_authorities(server: ServerSettings, environment: Mapping[str, str]) ->
     return server
 
 
-def _with_proxy(server: ServerSettings, values: Values, environment: Mapping[str, str]) -> ServerSettings:
+def _with_proxy(
+    server: ServerSettings, values: Values, environment: Mapping[str, str], warnings: list[str]
+) -> ServerSettings:
     """Take the proxy from the environment where no setting names one; check what belongs to it."""
     if server.proxy == NO_PROXY:
         server = dataclasses.replace(server, proxy="")
@@ -193,7 +196,7 @@ def _with_proxy(server: ServerSettings, values: Values, environment: Mapping[str
             )
     if server.proxy_password_file:
         try:
-            content, _ = read_secret(server.proxy_password_file)
+            content, status = read_secret(server.proxy_password_file)
             password = content.decode().strip("\r\n")
         except (OSError, ValueError) as error:
             source = values[server.section, "proxy_password_file"].source
@@ -203,12 +206,42 @@ def _with_proxy(server: ServerSettings, values: Values, environment: Mapping[str
                 f"{server.proxy_password_file}: {said}"
             ) from error
         server = dataclasses.replace(server, proxy_password=password)
+        _warn_of_readers("the password", server.proxy_password_file, status, warnings)
     if server.client_key and not server.client_cert:
         source = values[server.section, "client_key"].source
         raise ConfigError(
             f"{source}: {server.section}.client_key is set, but {server.section}.client_cert is not; set both"
         )
     return server
+
+
+def _check_certificates(server: ServerSettings, values: Values, warnings: list[str]) -> None:
+    """Make sure that the files of certificates can be used; warn of what ends soon."""
+    named = server.client_cert or (server.ca_file and "ca_file" not in dict(server.variables))
+    if not named and not Tls(server).needed:
+        return
+    try:
+        server_context(server)
+    except CertificateFileError as error:
+        given = values.get((server.section, error.setting))
+        raise ConfigError(f"{given.source}: {error}" if given else str(error)) from error
+    if server.client_cert:
+        key = server.client_key or server.client_cert
+        _warn_of_readers("the private key", key, os.stat(key), warnings)
+    now = datetime.now(UTC)
+    for setting in ("ca_file", "client_cert"):
+        path = getattr(server, setting)
+        if not path or os.path.isdir(path):
+            continue
+        with open(path, encoding="utf-8", errors="replace") as opened:
+            certificates = parse_certificates(opened.read())
+        # A client's chain is as good as its first link; of authorities, any may do.
+        ends = [each.ends for each in certificates[:1] if setting == "client_cert"]
+        ends = ends or [max(each.ends for each in certificates)] if certificates else []
+        if ends and ends[0] <= now + ENDS_SOON:
+            verb = "ended" if ends[0] <= now else "ends"
+            name = server.name_of(setting)
+            warnings.append(f"{name}: the certificate in {path} {verb} on {ends[0]:%Y-%m-%d}: renew it")
 
 
 def _with_environments_proxy(server: ServerSettings, environment: Mapping[str, str]) -> ServerSettings:

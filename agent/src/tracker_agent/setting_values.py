@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -79,6 +80,17 @@ def listen_problem(text: str) -> str | None:
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         return 'must look like "127.0.0.1:9464" or "unix:/run/tracker-agent/metrics"'
     return None
+
+
+def listens_to_others(text: str) -> bool:
+    """Return whether an address to listen on can be reached from other machines."""
+    host = text.rpartition(":")[0].strip("[]")
+    if text.startswith("unix:") or host == "localhost":
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True
 
 
 def url_problem(text: str) -> str | None:

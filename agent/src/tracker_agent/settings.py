@@ -164,7 +164,8 @@ class FileSettings:
 class MetricsSettings:
     """The agent's own figures, for Prometheus."""
 
-    listen: str = _setting("", "where they are served, HOST:PORT or unix:/PATH; empty: nowhere")
+    listen: str = _setting("", "where they are served, HOST:PORT or unix:/PATH; empty: nowhere", reload=True)
+    allow_remote: bool = _setting(False, "whether other machines may read them", reload=True)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ from .watched_file import Stamp, read_stamp
 class CertificateFileError(Exception):
     """A file with certificates or a key cannot be used. str() names the setting and what is wrong."""
 
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(message)
+        self.setting = setting
+
 
 class Tls:
     """The context for connections to one server and its proxy. Does I/O: call it from a thread."""
@@ -126,10 +130,10 @@ def _trusting_context(server: ServerSettings) -> HostContext:
             context.load_verify_locations(cafile=server.ca_file)
     except ssl.SSLError as error:
         raise CertificateFileError(
-            f"{what} holds no certificates in PEM form (-----BEGIN CERTIFICATE-----)"
+            "ca_file", f"{what} holds no certificates in PEM form (-----BEGIN CERTIFICATE-----)"
         ) from error
     except OSError as error:
-        raise CertificateFileError(f"cannot read {what}: {error.strerror or error}") from error
+        raise CertificateFileError("ca_file", f"cannot read {what}: {error.strerror or error}") from error
     return context
 
 
@@ -141,20 +145,23 @@ def _load_client_certificate(context: ssl.SSLContext, server: ServerSettings) ->
                 pass
         except OSError as error:
             name = server.name_of(setting)
-            raise CertificateFileError(f"cannot read {name}: {path}: {error.strerror or error}") from error
+            raise CertificateFileError(
+                setting, f"cannot read {name}: {path}: {error.strerror or error}"
+            ) from error
     try:
         context.load_cert_chain(certificate, key, _no_passphrase)
     except _PassphraseError as error:
         raise CertificateFileError(
+            "client_key",
             f"{server.name_of('client_key')}: {key} has a passphrase, which nobody can type here; take it "
-            f"off: openssl pkey -in {key} -out NEW"
+            f"off: openssl pkey -in {key} -out NEW",
         ) from error
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             said = f"{key} is not the private key of the certificate {certificate}"
         else:
             said = f"no certificate and private key in PEM form in {' and '.join(sorted({certificate, key}))}"
-        raise CertificateFileError(f"{server.name_of('client_cert')}: {said}") from error
+        raise CertificateFileError("client_cert", f"{server.name_of('client_cert')}: {said}") from error
 
 
 class _PassphraseError(Exception):

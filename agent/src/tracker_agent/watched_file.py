@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from .server_settings import read_secret
+#: No key or password is longer.
+SECRET_BYTES_MAX = 4096
 
 #: What tells one content from the next: a change in place, a new file under the name, a changed link.
 Stamp = tuple[int, int, int, int]
@@ -36,3 +37,13 @@ def read_stamp(path: str) -> Stamp:
     """Return what tells one content of a file from the next. Raise OSError."""
     status = os.stat(path)
     return (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
+
+
+def read_secret(path: str) -> tuple[bytes, os.stat_result]:
+    """Return what a file with a key or a password holds, and its state. Raise OSError, ValueError."""
+    with open(path, "rb") as opened:
+        content = opened.read(SECRET_BYTES_MAX + 1)
+        status = os.fstat(opened.fileno())
+    if len(content) > SECRET_BYTES_MAX:
+        raise ValueError("is too long; it should hold one line")
+    return content, status
