@@ -41,7 +41,19 @@ STATUS: dict[str, Any] = {
         "behind": {"bytes": 77, "streams": 2, "unasked": 0},
         "oldest_wait_s": 1.5,
         "spools": [{"path": "/s", "runs": 5, "open_files": 6, "problem": None, "scan_s": 0.01}],
-        "files": {"bytes_sent": 12, "problems": ["x"], "enabled": True},
+        "files": {
+            "sent_bytes": 12,
+            "stored": {"files": 3},
+            "pending": {"files": 1, "bytes": 9},
+            "refused": [{}],
+        },
+        "retention": {
+            "removed": {"runs": 2, "bytes": 8, "unshipped_bytes": 1},
+            "bytes_by_uid": {"/s": {"7": 1}},
+        },
+        "servers": [{"url": "http://a", "state": "well"}, {"url": "http://b", "state": "retrying"}],
+        "in_flight": {"bytes": 5, "bytes_max": 50, "waiting": 0},
+        "stop_requests": {"polls": [], "stopped": 4},
     },
 }
 
@@ -80,7 +92,12 @@ def test_figures_are_those_of_the_status() -> None:
     assert found[f"{prefix}lanes{{state=parked}}"] == 1
     assert found[f"{prefix}lag_seconds"] == 1.5
     assert found[f"{prefix}scan_duration_seconds{{spool=/s}}"] == 0.01
-    assert found[f"{prefix}files{{what=bytes_sent}}"] == 12
+    assert found[f"{prefix}files_sent_bytes_total"] == 12
+    assert found[f"{prefix}files_refused"] == 1
+    assert found[f"{prefix}removed_unshipped_bytes_total"] == 1
+    assert found[f"{prefix}server_well{{server=http://b}}"] == 0
+    assert found[f"{prefix}in_flight_bytes_max"] == 50
+    assert found[f"{prefix}runs_stopped_total"] == 4
     assert found[f"{prefix}collector_well{{collector=nvidia}}"] == 0
     assert found[f"{prefix}info{{version=1.2.3}}"] == 1
     assert found[f"{prefix}ready"] == 1

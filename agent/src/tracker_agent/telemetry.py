@@ -49,7 +49,9 @@ class Telemetry(Collector):
         yield from _shipping(status.get("shipping") or {})
         yield from _losses(status.get("shipping") or {}, status.get("sampler") or {})
         yield from _spools(status.get("shipping") or {})
-        yield from _sections(status.get("shipping") or {})
+        yield from _servers(status.get("shipping") or {})
+        yield from _files(status.get("shipping") or {})
+        yield from _removed(status.get("shipping") or {})
         yield from _sampler(status.get("sampler") or {})
 
 
@@ -143,21 +145,33 @@ def _spools(shipping: Mapping[str, Any]) -> Iterable[Metric]:
     yield _gauge("spool_problem", "1: something is wrong with the spool, see status", ill, "spool")
 
 
-def _sections(shipping: Mapping[str, Any]) -> Iterable[Metric]:
-    """Yield the numbers of the parts that report under a name of their own, such as files and retention."""
-    for section in ("budget", "files", "retention", "evidence", "requests_waiting"):
-        values = shipping.get(section)
-        if isinstance(values, Mapping):
-            numbers = {
-                name: float(value)
-                for name, value in values.items()
-                if isinstance(value, int | float) and not isinstance(value, bool)
-            }
-            yield _gauge(section, f"What status shows under {section}", numbers, "what")
-    endpoints = shipping.get("endpoints")
-    if endpoints:
-        states = Counter(str(each.get("state")) for each in endpoints)
-        yield _gauge("servers", "Servers by state", {state: states[state] for state in sorted(states)})
+def _servers(shipping: Mapping[str, Any]) -> Iterable[Metric]:
+    servers = shipping.get("servers", [])
+    well = {each["url"]: float(each["state"] == "well") for each in servers}
+    yield _gauge("server_well", "1: the server answered properly when it was last asked", well, "server")
+    flight = shipping.get("in_flight", {})
+    yield _gauge("in_flight_bytes", "Memory that records in flight take", flight.get("bytes", 0))
+    yield _gauge("in_flight_bytes_max", "Memory that they may take", flight.get("bytes_max", 0))
+
+
+def _files(shipping: Mapping[str, Any]) -> Iterable[Metric]:
+    files = shipping.get("files") or {}
+    stored, pending = files.get("stored", {}), files.get("pending", {})
+    yield _counter("files_stored", "Files of runs that servers have", stored.get("files", 0))
+    yield _counter("files_sent_bytes", "Bytes of files that were sent", files.get("sent_bytes", 0))
+    yield _gauge("files_pending", "Files that wait", pending.get("files", 0))
+    yield _gauge("files_pending_bytes", "Bytes of files that wait", pending.get("bytes", 0))
+    yield _gauge("files_refused", "Files that are not sent, see status", len(files.get("refused", [])))
+
+
+def _removed(shipping: Mapping[str, Any]) -> Iterable[Metric]:
+    removed = (shipping.get("retention") or {}).get("removed", {})
+    yield _counter("removed_runs", "Run directories removed from spools", removed.get("runs", 0))
+    yield _counter("removed_bytes", "Bytes removed from spools", removed.get("bytes", 0))
+    unshipped = removed.get("unshipped_bytes", 0)
+    yield _counter("removed_unshipped_bytes", "Bytes removed that no server had", unshipped)
+    stops = shipping.get("stop_requests") or {}
+    yield _counter("runs_stopped", "Runs asked to stop for a server", stops.get("stopped", 0))
 
 
 def _sampler(sampler: Mapping[str, Any]) -> Iterable[Metric]:
