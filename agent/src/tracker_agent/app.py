@@ -219,6 +219,9 @@ class Agent:
                     "version": 1,
                     "server": self._config.server.url,
                     "url": self._config.public_url,
+                    "servers": {
+                        each.url: each.public_url or each.url for each in self._config.servers.values()
+                    },
                     "machine": self._identity.machine,
                     "boot": self._identity.boot,
                     "agent": self._identity.version,
