@@ -131,6 +131,26 @@ def test_running_agent_takes_runs_over_and_goes_on_after_it_was_killed(
     assert len(list(disk.user.glob("taken-*"))) == 20, "sync leaves the files alone"
 
 
+def test_offline_runs_in_the_agents_own_spool_are_shipped_when_asked_for(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    with AgentProcess(tmp_path, server.url, server.ingest_key) as agent:
+        spool = Spool(agent.spool)
+        write_offline(spool, "kept")
+        (spool.run("kept") / "files").mkdir()
+        (spool.run("kept") / "files" / "notes.txt").write_text("kept, too")
+        spool.write("online", RECORDS)
+        wait_until(lambda: state(server, "online") == "finished", what="the run that is shipped anyway")
+        assert state(server, "kept") is None
+
+        done = tracker_agent("sync", agent.spool, "--wait", "--state-dir", agent.state)
+
+    assert done.returncode == 0, done.stderr
+    assert len(points(server, "kept")) == len(points(server, "online")) == RECORDS
+    files = server.get("/api/v1/runs/default/p/kept/files")
+    assert [file["path"] for file in files["files"]] == ["files/notes.txt"]
+
+
 def test_server_that_is_away_is_told_and_nothing_is_lost(disk: Spool, tmp_path: Path, key_file: Path) -> None:
     write_offline(disk, "patient")
 

@@ -57,7 +57,9 @@ class Adoption:
         entries = await self.root.thread.call(self.root.scanner.entries)
         progress = Progress(runs=len(self.runs), streams=len(entries))
         open_streams = [entry for entry in entries if not self._count(entry, progress)]
-        progress.files = sum(not self.files_done(place) for place in self.runs)
+        # Runs that the agent ships from its own spool are looked after there.
+        here = {stream.entry.place for stream in map(self._stream_of, entries) if stream is not None}
+        progress.files = sum(place in here and not self.files_done(place) for place in self.runs)
         progress.problems += [
             f"{path}: {reason}" for path, reason in list(self.root.scanner.foreign.items())[:PROBLEMS_MAX]
         ]
@@ -67,7 +69,7 @@ class Adoption:
 
     def _count(self, entry: Entry, progress: Progress) -> bool:
         """Add a stream to what is told. Return whether nothing more is to come of it."""
-        stream = self.streams.get((entry.place.uid, entry.stream))
+        stream = self._stream_of(entry)
         if stream is None:
             return not entry.announced and entry.holder is None  # no record stream: named as foreign
         end = max(entry.tail.end, stream.position)
@@ -84,9 +86,12 @@ class Adoption:
         progress.shipped += stream.ended
         return stream.ended and self.settled(stream)
 
+    def _stream_of(self, entry: Entry) -> Stream | None:
+        return self.streams.get((entry.place.uid, entry.stream))
+
     def _trouble(self, entries: Iterable[Entry]) -> str:
         for entry in entries:
-            stream = self.streams.get((entry.place.uid, entry.stream))
+            stream = self._stream_of(entry)
             if stream is not None:
                 lane = self.lane_of(stream)
                 if lane is not None and lane.reason:
