@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from bench.recording import record
-from tracker_agent.app import build_collectors
+from tracker_agent.collectors.chosen import build_collectors
 from tracker_agent.collectors.collector import NothingHere
 from tracker_agent.settings import SamplerSettings
 

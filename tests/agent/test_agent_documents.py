@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tracker_agent import cli
-from tracker_agent.app import build_collectors
+from tracker_agent.collectors.chosen import build_collectors
 from tracker_agent.commands import run
 from tracker_agent.config import load_config
 from tracker_agent.losses import LossReason

@@ -22,12 +22,7 @@ from tracker.protocol.identity import boot_id, machine_id
 
 from .agent_file import AgentFile, ensure_spools
 from .clock import Clock
-from .collectors.collector import Collector
-from .collectors.cpu import CpuCollector
-from .collectors.disk import DiskCollector
-from .collectors.memory import MemoryCollector
-from .collectors.network import NetworkCollector
-from .collectors.nvidia import NvidiaCollector
+from .collectors.chosen import build_collectors
 from .control import ControlServer
 from .counters import Counters
 from .front_desk import FrontDesk, Sources
@@ -38,7 +33,7 @@ from .pipeline import Pipeline
 from .redaction import public_part
 from .report import summary
 from .sampler import Sampler
-from .settings import Config, ConfigError, SamplerSettings, restart_needed
+from .settings import Config, ConfigError, restart_needed
 from .shipping_desk import ShippingDesk
 from .shipping_settings import PipelineSettings
 from .state_lock import StateError, StateLock
@@ -325,14 +320,6 @@ class Agent:
         for each in self._announcements:
             each.close()
         self._log.info("agent stopped")
-
-
-def build_collectors(settings: SamplerSettings) -> list[Collector]:
-    """Return the collectors that the settings ask for."""
-    collectors: list[Collector] = [CpuCollector(), MemoryCollector(), NetworkCollector(), DiskCollector()]
-    if settings.gpu != "off":
-        collectors.append(NvidiaCollector())
-    return collectors
 
 
 def pipeline_settings(config: Config) -> PipelineSettings:
