@@ -1,7 +1,7 @@
 """Runs Python code in a process of another Unix user. What he may do, the kernel decides.
 
-The interpreter and the checkout may lie where others cannot read them: the process imports the shim as root, then
-becomes the other user and runs the code.
+The interpreter and the checkout may lie where others cannot read them: the process imports the shim as
+root, then becomes the other user and runs the code.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from tests.support import require
 
 #: Everything that a training imports while it runs.
 _PRELUDE = """
-import errno, fcntl, getpass, hashlib, json, os, pickle, random, socket, sys, time, traceback
-import encodings.idna, tracker, tracker._credentials, tracker._start, tracker.protocol.writer
+import argparse, errno, fcntl, getpass, gettext, hashlib, io, json, locale, os, pickle, random, shutil, socket
+import sys, time, traceback, encodings.idna
+import tracker, tracker._credentials, tracker._login, tracker._start, tracker.protocol.writer
 os.setgroups([int(group) for group in sys.argv.pop(1).split(",") if group])
 os.setgid(int(sys.argv.pop(1)))
 os.setuid(int(sys.argv.pop(1)))

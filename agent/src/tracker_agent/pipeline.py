@@ -340,6 +340,10 @@ class Pipeline:
         """Return the lanes as status shows them."""
         return [lane_status(lane) for lane in self._lanes.all()]
 
+    def _file_problems(self) -> list[str]:
+        """Return what is wrong with replaced certificates and passwords."""
+        return [problem for sender in self._senders if (problem := getattr(sender, "problem", None))]
+
     def status(self) -> dict[str, Any]:
         """Return plain JSON values: what `tracker-agent status --json` shows under "shipping"."""
         return {
@@ -353,7 +357,7 @@ class Pipeline:
             **shipping_status(
                 self._lanes.all(), self._catalogue.streams.values(), self._catalogue.kept, self._roots.all
             ),
-            "credentials": {"problems": list(self._credentials.problems)},
+            "credentials": {"problems": [*self._credentials.problems, *self._file_problems()]},
             "unobserved": self._observations.unwritten,
             "evidence": self._witness.status(),
             "stop_requests": self._requests.status(),
