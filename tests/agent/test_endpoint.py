@@ -242,3 +242,37 @@ def test_capabilities_are_those_that_the_server_names() -> None:
         return seen
 
     assert run_virtually(work()) == [set(), {"zstd", "later"}, {"zstd"}]
+
+
+def test_after_an_outage_requests_begin_one_by_one() -> None:
+    async def work() -> tuple[int, int]:
+        endpoint = make(VirtualServer())
+        await endpoint.ready()
+        for _ in range(20):
+            endpoint.answered(took_records=True)
+        before = endpoint.requests_at_once
+        break_it(endpoint)
+        await endpoint.ready()
+        return before, endpoint.requests_at_once
+
+    assert run_virtually(work()) == (EndpointSettings().requests_max, 1)
+
+
+def test_server_that_talks_and_takes_no_records_is_asked_less_and_less_often() -> None:
+    async def work() -> list[float]:
+        server = VirtualServer(latency_s=0.0)
+        endpoint = make(server)
+        await endpoint.ready()
+        waits = []
+        for _ in range(12):
+            endpoint.answered(took_records=False)
+            break_it(endpoint)
+            began = asyncio.get_running_loop().time()
+            await endpoint.ready()
+            waits.append(asyncio.get_running_loop().time() - began)
+        return waits
+
+    waits = run_virtually(work())
+
+    assert waits[0] < 5
+    assert waits[-1] >= 300

@@ -247,7 +247,7 @@ def test_request_that_takes_too_long_for_the_link_is_made_smaller_until_it_fits(
     async def work() -> int:
         agent = VirtualAgent(spool.root)
         # 10 kB/s and a minute for each request: nothing above 600 kB comes through.
-        agent.server.fault = lambda path, body: timed_out() if len(body) > 100_000 else None
+        agent.server.fault = lambda path, body: timed_out() if len(body) > 150_000 else None
         agent.lane().roster.add(agent.stream(stream, "old"))
         await agent.until(lambda: agent.ended, step_s=1)
         await agent.close()
@@ -337,3 +337,56 @@ def test_plain_msgpack_goes_to_a_server_that_does_not_offer_zstd(spool: Spool) -
     headers = run_virtually(work())
 
     assert all("Content-Encoding" not in each for each in headers)
+
+
+def test_request_that_waited_for_its_turn_is_not_sent_when_the_server_asked_for_patience(
+    spool: Spool,
+) -> None:
+    old = [write_bulk(spool, f"old{number}", MIB) for number in range(8)]
+
+    async def work() -> list[float]:
+        agent = VirtualAgent(spool.root, VirtualServer(latency_s=0.5), batch_bytes=64 * 1024)
+        asked = 0
+
+        def fault(path: str, body: bytes) -> Answer | None:
+            nonlocal asked
+            asked += path == INGEST
+            return Answer(503, {"retry-after": "100"}, b"") if path == INGEST and asked == 9 else None
+
+        agent.server.fault = fault
+        lanes = [agent.lane() for _ in range(8)]
+        for number, stream in enumerate(old):
+            lanes[number].roster.add(agent.stream(stream, f"old{number}"))
+        await agent.until(lambda: len(agent.ended) == 8)
+        await agent.close()
+        times = agent.server.times(INGEST)
+        busy = next(r.at for r in agent.server.requests if r.path == INGEST and r.status == 503)
+        return [at - busy for at in times if at > busy]
+
+    later = run_virtually(work())
+
+    # Those that were on their way already may end; then nothing for as long as was asked for.
+    assert all(at <= 0.51 or at >= 100 for at in later)
+    assert any(at >= 100 for at in later)
+
+
+def test_lane_that_met_a_fault_of_its_own_starts_over_with_nothing_under_way(spool: Spool) -> None:
+    stream = spool.write(records=50)
+
+    async def work() -> bytes:
+        agent = VirtualAgent(spool.root, batch_bytes=500)
+        lane = agent.lane()
+        agent.tasks.pop().cancel()
+        lane.roster.add(agent.stream(stream))
+        lane.roster.add(agent.stream(spool.write(run="other"), "other", live=True))
+        broken = lane._uploader.send
+        lane._uploader.send = lambda parts: (_ for _ in ()).throw(RuntimeError("a fault"))  # type: ignore[assignment,method-assign,return-value]
+        with pytest.raises(RuntimeError, match="a fault"):
+            await lane.run()
+        lane._uploader.send = broken  # type: ignore[method-assign]
+        agent.tasks.append(asyncio.ensure_future(lane.run()))
+        await agent.until(lambda: lane.roster.streams and len(agent.ended) >= 1)
+        await agent.close()
+        return agent.server.fake.content(stream)
+
+    assert run_virtually(work()) == spool.content(stream)

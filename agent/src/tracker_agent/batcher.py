@@ -58,9 +58,14 @@ class BatchLimit:
         return min(self.bytes, max(BACKFILL_BYTES_MIN, fast))
 
     def shrink(self, sent: int) -> None:
-        """Note that a request of that many bytes was too large, or took too long."""
+        """Note that a request of that many bytes was too large."""
         self._successes = 0
         self.bytes = max(BATCH_BYTES_MIN, min(self.bytes, sent) // 2)
+
+    def slow_down(self) -> None:
+        """Note that a request was not answered in time."""
+        self._successes = 0
+        self.bytes = min(self.bytes, max(BACKFILL_BYTES_MIN, self.bytes // 2))
 
     def isolate(self) -> None:
         """Note that a server failed at a request: one of its streams may be the reason."""

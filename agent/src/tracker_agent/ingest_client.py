@@ -116,6 +116,9 @@ class IngestClient:
     async def _request(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
     ) -> Answer:
+        if not self._endpoint.admits:
+            # Others found out while this one waited for its turn.
+            raise Unavailable(self._endpoint.reason or "the server is away")
         headers |= {"Authorization": f"Bearer {self._key}"}
         try:
             return await self._endpoint.request(method, path, headers, body)

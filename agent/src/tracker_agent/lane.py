@@ -181,6 +181,10 @@ class Lane:
         finally:
             for task in self._tasks():
                 task.cancel()
+            # Whoever calls run() again, after a fault in here, begins with nothing under way.
+            self._flights.clear()
+            self._boarding.clear()
+            self._learning = self._trouble = None
 
     async def _ship(self) -> None:
         """Start what there is to do, as long as the server admits it. Raise what ended a request."""
@@ -275,7 +279,7 @@ class Lane:
         if not isinstance(error, Unavailable):
             return
         if error.timed_out:
-            self.limit.shrink(self.limit.bytes)
+            self.limit.slow_down()
         elif error.status in SERVER_ERRORS:
             self.limit.isolate()
             if len(streams) == 1:
