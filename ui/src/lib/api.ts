@@ -1,7 +1,8 @@
 // The one door to the server's HTTP API. Turns every failure into ApiError or Unreachable.
 
 import type {
-  ConsoleAnswer, FilesAnswer, Host, Me, Metric, PointsAnswer, Project, Run, RunDetail, RunPage, SeriesAnswer,
+  ConsoleAnswer, CrashAnswer, FilesAnswer, Host, Me, Metric, PointsAnswer, Project, Run, RunDetail, RunPage,
+  SeriesAnswer, StopState,
 } from "./types";
 import type { ServerAxis } from "./columns";
 
@@ -156,6 +157,8 @@ export const api = {
   runs: (query: RunsQuery) => request<RunPage>("/api/v1/runs", { query: { ...query } }),
   find: (run: string, project: string | null) => request<Run>("/api/v1/find", { query: { run, project } }),
   run: (key: RunKey) => request<RunDetail>(runUrl(key)),
+  crash: ({ entity, project, run }: RunKey) => request<CrashAnswer>(runUrl({ entity, project, run }, "/crash")),
+  stop: (key: RunKey) => request<StopState>(runUrl(key, "/stop"), { body: {} }),
   metrics: (key: RunKey) => request<{ metrics: Metric[] }>(runUrl(key, "/metrics")),
   series: (key: RunKey, query: SeriesQuery) =>
     request<SeriesAnswer>(runUrl(key, "/series"), { query: { ...query } }),

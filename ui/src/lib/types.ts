@@ -30,6 +30,8 @@ export interface Run {
   created: number;
   updated: number;
   finished: number | null;
+  /** why it ended, where that is more than code 0 */
+  cause: string | null;
   user: string | null;
   host: string | null;
   agent_seen: number | null;
@@ -86,7 +88,38 @@ export interface Host {
   inventory: Record<string, unknown> | null;
 }
 
+export interface StopState {
+  id: number;
+  by: string;
+  asked: number;
+  /** since when the processes it was for are gone */
+  done: number | null;
+  deliveries: { machine: string; time: number; result: string; reason: string }[];
+}
+
+export interface WriterEnd {
+  stream: string;
+  rank: number | null;
+  host: string;
+  pid: number | null;
+  cause: string | null;
+  evidence: Record<string, unknown>;
+}
+
+/** The black box of a run. */
+export interface CrashAnswer {
+  state: RunState;
+  cause: string | null;
+  time: number | null;
+  host: string | null;
+  writers: WriterEnd[];
+  console: { time: number; stream: string; text: string }[];
+  samples: Record<string, WireSeries>;
+}
+
 export interface RunDetail extends Omit<Run, "host" | "summary"> {
+  stop: StopState | null;
+  can_stop: boolean;
   config: Record<string, unknown>;
   summary: Record<string, unknown>;
   streams: Stream[];
