@@ -51,6 +51,14 @@ def test_a_file_is_read_once_it_is_quiet() -> None:
     assert names(run.to_hash(101.0 + SETTLE_S)) == ["files/a"]
 
 
+def test_a_file_that_was_quiet_before_it_was_seen_is_read_at_once() -> None:
+    for age_s, wanted in ((SETTLE_S + 1, ["files/a"]), (SETTLE_S - 1, []), (-3600, [])):
+        run = new_run()
+        run.see(tree(a=10**9), 100.0, int((1 + age_s) * 1e9))
+
+        assert names(run.to_hash(100.0)) == wanted
+
+
 def test_a_file_that_is_never_quiet_is_read_all_the_same() -> None:
     run = new_run()
     for second in range(int(UNSETTLED_S) + 1):

@@ -151,7 +151,7 @@ class FileWatch:
         before = len(run.refused)
         if tree.truncated:
             tree.refused[REST] = "more files than are looked at in one run"
-        for lost in run.see(tree, now):
+        for lost in run.see(tree, now, self._clock.wall_ns()):
             self._counts.lose(run, lost.path, lost.bytes, LossReason.FILE_GONE.text)
         for path, reason in islice(run.refused.items(), before, None):
             self._counts.lose(run, path, 0, LossReason.FILE_REFUSED.because(reason))

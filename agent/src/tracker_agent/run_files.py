@@ -131,15 +131,20 @@ class RunFiles:
         """Name the run by another of its streams from now on."""
         self.streams.append(self.streams.pop(0))
 
-    def see(self, tree: FileTree, now: float) -> list[Lost]:
-        """Take what a walk found, and return what is gone for good."""
+    def see(self, tree: FileTree, now: float, wall_ns: int = 0) -> list[Lost]:
+        """Take what a walk found, and return what is gone for good.
+
+        wall_ns: the time by the clock that files are stamped with; what is old by that clock is quiet.
+        """
         settled = self.ended and all(file.up_to_date or file.gone for file in self.files.values())
         renamed = {(each.device, each.inode) for each in tree.files.values()}
         changed = False
         for path, signature in tree.files.items():
             file = self.files.get(path)
             if file is None:
-                self.files[path] = File(path, signature, now, now)
+                quiet_s = (wall_ns - max(signature.mtime_ns, signature.ctime_ns)) / 1e9
+                changed_at = now - SETTLE_S if quiet_s > SETTLE_S else now
+                self.files[path] = File(path, signature, changed_at, now)
                 changed = self.unread = True
             else:
                 file.gone = False
