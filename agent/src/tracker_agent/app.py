@@ -335,6 +335,7 @@ def pipeline_settings(config: Config) -> PipelineSettings:
         retention=config.retention,
         files=config.files,
         crash=config.crash,
+        allow_stop=config.agent.allow_stop,
     )
 
 
