@@ -93,6 +93,12 @@ class LapsingDisk(Disk):
         super().__init__()
         self.unlisted: set[str] = set()
         self.mute = False
+        self.exhausted = False
+
+    def open_file(self, place: Place, name: str) -> int:
+        if self.exhausted and name.endswith(".mpl"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().open_file(place, name)
 
     def list_directory(self, place: Place) -> tuple[os.stat_result, list[str]]:
         status, names = super().list_directory(place)
@@ -115,6 +121,17 @@ def test_stream_is_not_announced_before_its_lock_was_asked(spool: Spool) -> None
     disk.mute = False
     assert [entry.stream for entry in scanner.scan(101.0).found] == [stream]
     assert scanner.foreign == {}
+
+
+def test_stream_that_no_descriptor_was_left_for_is_announced_once_there_is_one(spool: Spool) -> None:
+    disk = LapsingDisk()
+    scanner = Scanner(str(spool.root), disk, OpenFiles(disk, 8), 0.5, lambda: time.time_ns() + 10 * SETTLED_NS)
+    stream = spool.write(run="first")
+    disk.exhausted = True
+
+    assert scanner.scan(100.0).found == []
+    disk.exhausted = False
+    assert [entry.stream for entry in scanner.scan(101.0).found] == [stream]
 
 
 def test_listing_that_lapses_takes_no_segment_away(spool: Spool) -> None:

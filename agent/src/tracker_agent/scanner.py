@@ -330,6 +330,7 @@ class Scanner:
         if state == entry.refused and self._wall_ns() - status.st_ctime_ns > SETTLED_NS:
             return
         reason = None
+        passing = False
         entry.tail.segments.distrust()
         try:
             entry.header = entry.tail.header()
@@ -337,7 +338,9 @@ class Scanner:
             reason = str(error)
         except OSError as error:
             reason = f"cannot be opened: {error.strerror}"
-        entry.refused = state
+            # Rights change with the file; descriptors and disks come back without a trace on it.
+            passing = not isinstance(error, PermissionError)
+        entry.refused = None if passing else state
         if entry.header is not None:
             entry.announced, entry.refused = True, None
             entry.size, entry.inode = status.st_size, status.st_ino
