@@ -125,7 +125,9 @@ def test_stream_is_not_announced_before_its_lock_was_asked(spool: Spool) -> None
 
 def test_stream_that_no_descriptor_was_left_for_is_announced_once_there_is_one(spool: Spool) -> None:
     disk = LapsingDisk()
-    scanner = Scanner(str(spool.root), disk, OpenFiles(disk, 8), 0.5, lambda: time.time_ns() + 10 * SETTLED_NS)
+    scanner = Scanner(
+        str(spool.root), disk, OpenFiles(disk, 8), 0.5, lambda: time.time_ns() + 10 * SETTLED_NS
+    )
     stream = spool.write(run="first")
     disk.exhausted = True
 
