@@ -161,7 +161,13 @@ def test_no_stream_is_in_two_requests_at_once_and_requests_are_few(spool: Spool)
         lanes = [agent.lane() for _ in range(3)]
         for number, stream in enumerate(old):
             lanes[number % 3].roster.add(agent.stream(stream, f"old{number}"))
-        await agent.until(lambda: len(agent.ended) == 6)
+        training = Training(agent, spool, "now")
+        lanes[0].roster.add(training.stream)
+        while len(agent.ended) < 6:
+            # It grows faster than requests are answered.
+            training.log()
+            lanes[0].roster.ready(training.stream)
+            await asyncio.sleep(0.03)
         await agent.close()
         return agent.server.under_way_max, met
 
@@ -170,6 +176,32 @@ def test_no_stream_is_in_two_requests_at_once_and_requests_are_few(spool: Spool)
     assert 1 < most <= EndpointSettings().requests_max
     assert met > 1
     # The server takes what does not follow on what it has as a hole: there was none.
+
+
+def test_backlogs_of_many_users_leave_a_place_for_live_data(spool: Spool) -> None:
+    old = [write_bulk(spool, f"old{number}", MIB) for number in range(8)]
+
+    async def work() -> list[float]:
+        # Far away and wide: nothing but the places for requests is scarce.
+        agent = VirtualAgent(spool.root, VirtualServer(latency_s=5.0), batch_bytes=16 * 1024)
+        for number, stream in enumerate(old):
+            agent.lane().roster.add(agent.stream(stream, f"old{number}"))
+        lane = agent.lane()
+        training = Training(agent, spool, "now")
+        lane.roster.add(training.stream)
+        await agent.until(lambda: agent.endpoint.requests_at_once == 4)
+        await asyncio.sleep(11)
+        delays = []
+        for _ in range(10):
+            await asyncio.sleep(1.3)
+            end = training.log()
+            lane.roster.ready(training.stream)
+            delays.append(await agent.until(lambda end=end: training.stream.position >= end))  # type: ignore[misc]
+        assert len(agent.ended) < 8
+        await agent.close()
+        return delays
+
+    assert max(run_virtually(work())) < 5.3
 
 
 def test_memory_in_flight_stays_within_its_limit(spool: Spool) -> None:

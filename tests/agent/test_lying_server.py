@@ -120,6 +120,7 @@ async def ship(agent: VirtualAgent, spool: Spool, streams: list[bytes]) -> None:
         stored = agent.server.fake.stored(stream)
         assert stored is not None
         assert (stored.content(), stored.gaps) == (spool.content(stream), [])
+    assert agent.counters.losses == {}
 
 
 @pytest.mark.parametrize("path", [INGEST, OFFSETS])
