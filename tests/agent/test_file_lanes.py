@@ -586,24 +586,6 @@ def test_files_too_large_are_set_aside_and_named(host: Host) -> None:
     asyncio.run(body())
 
 
-def test_policy_end_waits_for_the_end_of_the_run(host: Host) -> None:
-    async def body() -> None:
-        place = host.run("end")
-        host.write(place, "files/later", b"later")
-        host.write(place, "files/now", b"now")
-        async with host.lanes() as lanes:
-            host.see(lanes, place)
-            lanes.file_announced(place, "files/later", "end")
-            await eventually(lambda: host.stored(place))
-            await asyncio.sleep(0.2)
-            assert set(host.stored(place)) == {"files/now"}
-            await finish(lanes, place)
-
-        assert set(host.stored(place)) == {"files/now", "files/later"}
-
-    asyncio.run(body())
-
-
 def test_the_rate_holds_and_small_files_do_not_wait_for_a_large_one(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,6 @@ class ToldFile:
     path: str
     digest: str
     signature: Signature
-    policy: str
     revision: int
 
 
@@ -106,7 +105,6 @@ class FileClient:
                     "sha256": each.digest,
                     "size": each.signature.size,
                     "mtime": each.signature.mtime_ns,
-                    "policy": each.policy,
                     "revision": each.revision,
                 }
                 for each in files

@@ -174,8 +174,7 @@ class FileLane:
         versions = [(file, file.version) for file in files if file.version is not None]
         told = []
         for file, version in versions:
-            policy = run.policies.get(file.path, "live")
-            told.append(ToldFile(file.path, version.digest, version.signature, policy, file.revision))
+            told.append(ToldFile(file.path, version.digest, version.signature, file.revision))
             version.told += 1
         restorations = self._endpoint.restorations
         answer = await self._client.tell(run.place.uid, run.stream, told)

@@ -33,8 +33,6 @@ from .run_files import RunFiles
 DIGESTS_FILE = "file-digests"
 SAVE_S = 60.0
 LISTED_MAX = 200
-POLICIES = ("now", "live", "end")
-POLICIES_MAX = 10_000
 
 
 @dataclass(frozen=True)
@@ -132,12 +130,6 @@ class FileLanes:
         if lane is not None:
             lane.remove(run)
             self._end_if_idle(lane)
-
-    def file_announced(self, place: Place, path: str, policy: str) -> None:
-        """Take a FILE record's word for when a file is to be sent: now, while it lives, or at the end."""
-        run = self._runs.get(place)
-        if run is not None and policy in POLICIES and len(run.policies) < POLICIES_MAX:
-            run.policies[path] = policy
 
     def files_done(self, place: Place) -> bool:
         """Return whether a run's directory holds no file that a server still lacks.

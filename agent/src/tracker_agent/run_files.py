@@ -105,7 +105,6 @@ class RunFiles:
     streams: list[bytes] = field(default_factory=list)  #: any of them names the run to the server
     files: dict[str, File] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  #: path → why it is not sent
-    policies: dict[str, str] = field(default_factory=dict)  #: path → "now", "live" or "end"
     destination: Destination | None = None  #: as the server said
     ended: bool = False
     done: bool = False  #: ended, and the server has all that may be sent
@@ -179,8 +178,6 @@ class RunFiles:
 
     def hash_at(self, file: File) -> float:
         """Return when a file's content may be read."""
-        if self.policies.get(file.path) == "end" and not self.ended:
-            return float("inf")
         at = min(file.changed_at + SETTLE_S, file.waiting_since + UNSETTLED_S)
         if file.stored_at is not None and not self.ended:
             at = max(at, file.stored_at + LIVE_S)
@@ -254,7 +251,6 @@ class RunFiles:
     def close(self) -> None:
         """Keep only the counts: a done run may stand here for days."""
         self.files.clear()
-        self.policies.clear()
 
     @property
     def pending(self) -> list[File]:
