@@ -30,6 +30,7 @@ from .inventory import read_inventory
 from .log import Log
 from .own_stream import Identity, OwnStreams
 from .pipeline import Pipeline
+from .places_check import Viewer, place_problems
 from .redaction import public_part
 from .report import summary
 from .sampler import Sampler
@@ -121,7 +122,7 @@ class Agent:
             spools=[str(spool) for spool in self._config.spools],
             state_dir=str(self._config.state_dir),
         )
-        for warning in self._config.warnings:
+        for warning in [*self._config.warnings, *place_problems(self._config, Viewer.current())]:
             self._log.warning(warning)
         self._announce()
         self._supervisor.start("pipeline", self._run_pipeline)
