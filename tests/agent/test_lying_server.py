@@ -141,6 +141,26 @@ def test_lie_loses_and_doubles_nothing_and_is_not_believed_for_ever(
     assert run_virtually(work()) < 60 * times + 200, "no hot loop"
 
 
+@pytest.mark.parametrize(
+    "lie", ["no streams", "next goes back", "hole that is none", "next beyond what was sent"]
+)
+def test_server_that_always_says_what_cannot_be_is_asked_rarely(spool: Spool, lie: str) -> None:
+    stream = spool.write(run="run0")
+
+    async def work() -> int:
+        server = Liar()
+        server.lies = [(INGEST, LIES[lie])] * 100_000
+        # It stores nothing either: a server that is wrong through and through.
+        server.fake._commit = lambda stored, *_: {"next": stored.next}  # type: ignore[method-assign]
+        agent = VirtualAgent(spool.root, server)
+        agent.lane().roster.add(agent.stream(stream, "run0"))
+        await asyncio.sleep(7200)
+        await agent.close()
+        return len(server.requests)
+
+    assert run_virtually(work()) < 7200 / 300 * 20
+
+
 def test_lies_of_all_kinds_in_any_order_lose_and_double_nothing(spool: Spool) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
