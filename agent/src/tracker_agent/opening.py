@@ -28,6 +28,13 @@ class Refused(Exception):
     """Something is there, but it is not what belongs there. str() says why; it is never shipped."""
 
 
+def failure(error: OSError) -> str:
+    """Return what an error means, and what to do where it is the owner's doing."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{error.strerror}: its mode shuts the agent out; its owner can let it in with chmod -R g+rwX"
+    return error.strerror or str(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A run directory: <root>/<user>/<name>, or <root>/<name> in the agent's own state. uid owns it all."""

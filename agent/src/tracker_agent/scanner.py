@@ -18,7 +18,7 @@ from tracker.protocol.layout import parse_segment_name
 from .disk import Disk
 from .entries import Entry, Findings
 from .open_files import OpenFiles
-from .opening import Place, Refused
+from .opening import Place, Refused, failure
 from .pieces import Diverged
 from .spool_users import NAMES_PER_S, RELIST_S, SETTLED_NS, SpoolUsers, UserDirectory
 from .tailer import Tail
@@ -206,7 +206,7 @@ class Scanner:
         except Refused as error:
             self._note(directory.foreign, place.path, str(error))
         except OSError as error:
-            self._note(directory.foreign, place.path, f"cannot be listed: {error.strerror}")
+            self._note(directory.foreign, place.path, f"cannot be listed: {failure(error)}")
         unfinished = False
         for entry in directory.entries.values():
             if not entry.finished:
@@ -337,7 +337,7 @@ class Scanner:
         except (Refused, Diverged) as error:
             reason = str(error)
         except OSError as error:
-            reason = f"cannot be opened: {error.strerror}"
+            reason = f"cannot be opened: {failure(error)}"
             # Rights change with the file; descriptors and disks come back without a trace on it.
             passing = not isinstance(error, PermissionError)
         entry.refused = None if passing else state

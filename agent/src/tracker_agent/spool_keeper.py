@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from .clock import Clock
 from .losses import LossReason
-from .opening import Place, Refused
+from .opening import Place, Refused, failure
 from .pieces import Diverged
 from .removal import STUB_BYTES, Budget, Left, Measured, Remover, Spent
 from .retention import EXPIRED, USER_LIMIT, Limits, Removal, RunDirectory, SegmentFile, decide
@@ -104,7 +104,7 @@ class SpoolKeeper:
         except (Left, Refused, Diverged) as error:
             problems[place.path] = f"stays: {error}"
         except OSError as error:
-            problems[place.path] = f"cannot be removed: {error.strerror or error}"
+            problems[place.path] = f"cannot be removed: {failure(error)}"
 
     def _decide_by_size(self, known: Mapping[Place, KnownRun]) -> None:
         """Measure some more run directories; decide once all have been."""

@@ -14,6 +14,8 @@ from .protocol.header import Header
 from .protocol.layout import SYSTEM_SPOOL
 
 _DIRECTORY_MODE = 0o770
+#: Names <uid>-0, <uid>-1, … tried where somebody else took <uid>; then a random one.
+_NAMES_TRIED = 10
 
 
 class RunPlace(NamedTuple):
@@ -86,6 +88,11 @@ def ensure_user_directory(root: str) -> str:
     for other in _listed(root):
         if other.startswith(name + "-") and _is_own_directory(os.path.join(root, other)):
             return os.path.join(root, other)
+    # The system's spool cannot be listed: the same few names are tried each time, so that they are found.
+    for number in range(_NAMES_TRIED):
+        path = os.path.join(root, "%s-%d" % (name, number))
+        if _ensure_own_directory(path):
+            return path
     path = os.path.join(root, "%s-%s" % (name, random_id()))
     os.mkdir(path, _DIRECTORY_MODE)
     return path
