@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,58 +15,17 @@ import pytest
 from tests.agent.conftest import Spool, Start, eventually, make_header
 from tests.support import require
 from tests.support.fake_tracker_server import FakeTrackerServer
+from tests.support.live_writer import LiveWriter
 from tests.support.memory_cgroup import memory_cgroup
 from tracker_agent.evidence import KILLED_FOR_MEMORY, REBOOT, RUNS_ON, UNKNOWN
 from tracker_agent.exit_status import pidfds_tell
 from tracker_agent.kernel_log import KernelLog
 from tracker_agent.pipeline import Pipeline
 
-ROOT = Path(__file__).resolve().parents[2]
-WRITER = """
-import ctypes, os, sys, time
-from tests.agent.conftest import make_header
-from tracker.protocol import bodies, kinds
-from tracker.protocol.writer import StreamWriter
-header = make_header("run", pid=os.getpid())
-writer = StreamWriter(sys.argv[1], header)
-writer.write(kinds.RUN, bodies.Run(time.time_ns(), {"project": "p"}).encode())
-print(header.stream.hex(), flush=True)
-sys.stdin.readline()
-END
-"""
 
-
-class Training:
-    """A process that writes a stream and comes to an end of its own kind when told to."""
-
-    def __init__(self, spool: Spool, end: str = "", cgroup: Path | None = None) -> None:
-        enter = f"open({str(cgroup / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))" if cgroup else ""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "import os\n" + enter + WRITER.replace("END", end), str(spool.run("run"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert self.process.stdout is not None
-        self.stream = bytes.fromhex(self.process.stdout.readline().decode())
-
-    def go_on(self) -> None:
-        """Let it come to its end."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"\n")
-        self.process.stdin.flush()
-
-    def __enter__(self) -> Training:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+def writing(spool: Spool, end: str = "", cgroup: Path | None = None) -> LiveWriter:
+    """Start a process that writes a stream and comes to an end of its own kind when told to."""
+    return LiveWriter(spool.run("run"), end=end, cgroup=cgroup)
 
 
 async def gone(server: FakeTrackerServer, stream: bytes, timeout_s: float = 10.0) -> dict[str, Any]:
@@ -80,9 +37,9 @@ async def gone(server: FakeTrackerServer, stream: bytes, timeout_s: float = 10.0
     return facts
 
 
-async def see_live(server: FakeTrackerServer, training: Training, pipeline: Pipeline) -> None:
+async def see_live(server: FakeTrackerServer, writer: LiveWriter, pipeline: Pipeline) -> None:
     """Wait until an agent knows that a training lives, and has taken its baseline."""
-    await eventually(lambda: server.states(training.stream))
+    await eventually(lambda: server.states(writer.stream))
     cases = pipeline._witness._cases
     await eventually(lambda: all(case.looked for case in cases.values()))
 
@@ -107,22 +64,22 @@ async def test_a_training_killed_for_memory_in_its_cgroup_is_said_to_be(
     spool: Spool, server: FakeTrackerServer, start: Start
 ) -> None:
     eat = "x = []\nwhile True: x.append(bytearray(1 << 20))"
-    with memory_cgroup(96 * 2**20) as cgroup, Training(spool, eat, cgroup) as training:
+    with memory_cgroup(96 * 2**20) as cgroup, writing(spool, eat, cgroup) as writer:
         async with start() as pipeline:
-            await see_live(server, training, pipeline)
-            training.go_on()
-            await asyncio.to_thread(training.process.wait)
-            assert training.process.returncode == -signal.SIGKILL
+            await see_live(server, writer, pipeline)
+            writer.go_on()
+            await asyncio.to_thread(writer.process.wait)
+            assert writer.process.returncode == -signal.SIGKILL
 
-            facts = await gone(server, training.stream)
+            facts = await gone(server, writer.stream)
 
     assert facts["cause"] == KILLED_FOR_MEMORY
     assert cgroup.name in facts["evidence"]["cgroup"]
     assert str(96 * 2**20) in facts["evidence"]["cgroup"]
     assert abs(facts["died"] - time.time_ns()) < 60 * 10**9
     if kernel_log_is_readable():
-        assert f"rocess {training.process.pid} " in facts["evidence"]["kernel"] or (
-            f"pid={training.process.pid}," in facts["evidence"]["kernel"]
+        assert f"rocess {writer.process.pid} " in facts["evidence"]["kernel"] or (
+            f"pid={writer.process.pid}," in facts["evidence"]["kernel"]
         )
 
 
@@ -139,33 +96,33 @@ async def test_an_end_without_exit_is_told_by_the_wait_status(
     spool: Spool, server: FakeTrackerServer, start: Start, end: str, cause: str, number: dict[str, int]
 ) -> None:
     need_wait_statuses()
-    with Training(
+    with writing(
         spool, f"import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); {end}"
-    ) as training:
+    ) as writer:
         async with start() as pipeline:
-            await see_live(server, training, pipeline)
-            training.go_on()
-            await asyncio.to_thread(training.process.wait)
+            await see_live(server, writer, pipeline)
+            writer.go_on()
+            await asyncio.to_thread(writer.process.wait)
 
-            facts = await gone(server, training.stream)
+            facts = await gone(server, writer.stream)
 
     assert facts["cause"] == cause
     assert {**facts, **number} == facts
     assert "pidfd" in facts["evidence"]["wait"] or "zombie" in facts["evidence"]["wait"]
     if "SIGSEGV" in cause and kernel_log_is_readable():
-        assert f"[{training.process.pid}]: segfault at 0" in facts["evidence"]["kernel"]
+        assert f"[{writer.process.pid}]: segfault at 0" in facts["evidence"]["kernel"]
 
 
 async def test_a_process_that_becomes_another_program_runs_on_without_its_stream(
     spool: Spool, server: FakeTrackerServer, start: Start
 ) -> None:
-    with Training(spool, "os.execv('/bin/sleep', ['sleep', '60'])") as training:
+    with writing(spool, "os.execv('/bin/sleep', ['sleep', '60'])") as writer:
         async with start(pidfds_max=0) as pipeline:
-            await see_live(server, training, pipeline)
-            training.go_on()
+            await see_live(server, writer, pipeline)
+            writer.go_on()
 
-            facts = await gone(server, training.stream)
-        assert training.process.poll() is None
+            facts = await gone(server, writer.stream)
+        assert writer.process.poll() is None
 
     assert facts["cause"] == RUNS_ON
 
@@ -173,13 +130,12 @@ async def test_a_process_that_becomes_another_program_runs_on_without_its_stream
 async def test_an_end_that_no_agent_saw_has_no_cause(
     spool: Spool, server: FakeTrackerServer, start: Start
 ) -> None:
-    with Training(spool) as training:
+    with writing(spool) as writer:
         async with start():
-            await eventually(lambda: server.states(training.stream))
-        training.process.kill()
-        training.process.wait()
+            await eventually(lambda: server.states(writer.stream))
+        writer.kill()
         async with start():
-            facts = await gone(server, training.stream)
+            facts = await gone(server, writer.stream)
 
     assert facts["cause"] == UNKNOWN
     assert "no agent ran" in facts["evidence"]["missing"]
@@ -189,18 +145,17 @@ async def test_an_end_seen_while_the_server_was_away_is_told_with_its_cause_late
     spool: Spool, server: FakeTrackerServer, start: Start
 ) -> None:
     need_wait_statuses()
-    with Training(spool) as training:
+    with writing(spool) as writer:
         async with start() as pipeline:
-            await see_live(server, training, pipeline)
+            await see_live(server, writer, pipeline)
             await asyncio.to_thread(server.stop)
-            training.process.kill()
-            training.process.wait()
+            writer.kill()
             cases = pipeline._witness._cases
             await eventually(lambda: all(case.testimony for case in cases.values()))
-            assert [state for state, _ in server.states(training.stream)] == ["live"]
+            assert [state for state, _ in server.states(writer.stream)] == ["live"]
             await asyncio.to_thread(server.start)
 
-            facts = await gone(server, training.stream)
+            facts = await gone(server, writer.stream)
 
     assert facts["cause"] == "killed by SIGKILL"
 
@@ -209,13 +164,13 @@ async def test_a_writer_that_says_how_it_ends_is_believed(
     spool: Spool, server: FakeTrackerServer, start: Start
 ) -> None:
     end = "writer.write(kinds.EXIT, bodies.Exit(time.time_ns(), 1).encode()); writer.close()"
-    with Training(spool, end) as training:
+    with writing(spool, end) as writer:
         async with start() as pipeline:
-            await see_live(server, training, pipeline)
-            training.go_on()
-            await asyncio.to_thread(training.process.wait)
+            await see_live(server, writer, pipeline)
+            writer.go_on()
+            await asyncio.to_thread(writer.process.wait)
 
-            facts = await gone(server, training.stream)
+            facts = await gone(server, writer.stream)
 
     assert facts["cause"] == "exit"
 
@@ -226,18 +181,17 @@ async def test_a_machine_that_does_not_answer_costs_the_evidence_and_nothing_els
     release = threading.Event()
     monkeypatch.setattr("tracker_agent.witness.SCENE_WAIT_S", 0.05)
     monkeypatch.setattr("tracker_agent.scene.Scene.arrive", lambda *_: release.wait(30))
-    with Training(spool) as training:
+    with writing(spool) as writer:
         async with start() as pipeline:
-            await eventually(lambda: server.states(training.stream))
-            training.process.kill()
-            training.process.wait()
+            await eventually(lambda: server.states(writer.stream))
+            writer.kill()
 
-            facts = await gone(server, training.stream)
+            facts = await gone(server, writer.stream)
             assert pipeline.status()["evidence"]["timeouts"] >= 1
             release.set()
 
     assert facts["cause"] == UNKNOWN
-    assert server.content(training.stream) == spool.content(training.stream)
+    assert server.content(writer.stream) == spool.content(writer.stream)
 
 
 async def test_a_reboot_is_known_by_the_boot_id(
@@ -257,11 +211,10 @@ async def test_evidence_is_bounded_and_descriptors_go_back(
 ) -> None:
     async with start() as pipeline:
         for _ in range(3):
-            with Training(spool) as training:
-                await see_live(server, training, pipeline)
-                training.process.kill()
-                training.process.wait()
-                facts = await gone(server, training.stream)
+            with writing(spool) as writer:
+                await see_live(server, writer, pipeline)
+                writer.kill()
+                facts = await gone(server, writer.stream)
                 assert len(repr(facts["evidence"])) < 8000
         await eventually(lambda: pidfds() == 0)
         assert pipeline.status()["evidence"]["writers"] == 0
