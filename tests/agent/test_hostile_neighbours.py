@@ -1,7 +1,7 @@
 """What one user does to another's data, as real Unix users: nothing of it is shipped, removed or changed.
 
-The agent runs as root here, which no file's mode hinders: what protects the victim are the agent's own checks.
-Its life without privileges is in test_system_spool.py.
+The agent runs as root here, which no file's mode hinders: what protects the victim are its own checks. Its
+life without privileges is in test_system_spool.py.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class Scene:
 
     def _prelude(self) -> str:
         names = {"spool": self.root, "me": self.attacker, "victim": self.victim, "scratch": self.scratch}
+        names["theirs"] = self.victim / "private"
         lines = [f"{name} = {str(path)!r}" for name, path in names.items()]
         return "\n".join([*lines, f"stream = {self.stream.hex()!r}", "j = os.path.join", ""])
 
@@ -105,20 +106,23 @@ def secret_reached(server: FakeTrackerServer, uid: int) -> bool:
     return any(owner == uid and SECRET.encode() in stored.content() for (owner, _), stored in streams.items())
 
 
+SEGMENT = "j(me, 'r', stream + '.000000.mpl')"
+RUN = "os.mkdir(j(me, 'r')); "
+#: What is done in the attacker's name, so that the victim's bytes go where his own would go.
 READING = {
-    "a symbolic link to a segment": "os.mkdir(j(me, 'r')); os.symlink(j(scratch, 'segment'), j(me, 'r', stream + '.000000.mpl'))",
-    "a symbolic link into the spool": "os.mkdir(j(me, 'r')); os.symlink(j(victim, 'private', stream + '.000000.mpl'), j(me, 'r', stream + '.000000.mpl'))",
-    "a hard link": "os.mkdir(j(me, 'r')); os.link(j(scratch, 'segment'), j(me, 'r', stream + '.000000.mpl'))",
-    "a linked run directory": "os.symlink(j(victim, 'private'), j(me, 'r'))",
+    "a symbolic link to a segment": f"{RUN} os.symlink(j(scratch, 'segment'), {SEGMENT})",
+    "a symbolic link into the spool": f"{RUN} os.symlink(j(theirs, stream + '.000000.mpl'), {SEGMENT})",
+    "a hard link": f"{RUN} os.link(j(scratch, 'segment'), {SEGMENT})",
+    "a linked run directory": "os.symlink(theirs, j(me, 'r'))",
     "a linked user directory": f"os.symlink(victim, j(spool, '{ATTACKER}-x'))",
     "a linked user directory of another name": f"os.symlink(victim, j(spool, '{VICTIM}-x'))",
-    "a user directory in the victim's name": f"os.makedirs(j(spool, '{VICTIM}-y', 'r')); open(j(spool, '{VICTIM}-y', 'r', stream[::-1] + '.000000.mpl'), 'w').write('x')",
-    "a FIFO": "os.mkdir(j(me, 'r')); os.mkfifo(j(me, 'r', stream + '.000000.mpl'))",
-    "a FIFO as the lock": "os.mkdir(j(me, 'r')); os.mkfifo(j(me, 'r', stream + '.live')); open(j(me, 'r', stream + '.000000.mpl'), 'w').write('x')",
-    "a socket": "os.mkdir(j(me, 'r')); os.chdir(j(me, 'r')); socket.socket(socket.AF_UNIX).bind(stream + '.000000.mpl')",
-    "a directory as a segment": "os.makedirs(j(me, 'r', stream + '.000000.mpl'))",
-    "a directory as the lock": "os.makedirs(j(me, 'r', stream + '.live')); open(j(me, 'r', stream + '.000000.mpl'), 'w').write('x')",
-    "the victim's file moved in": "os.mkdir(j(me, 'r')); os.rename(j(scratch, 'segment'), j(me, 'r', stream + '.000000.mpl'))",
+    "a user directory in the victim's name": f"os.makedirs(j(spool, '{VICTIM}-y', 'r'))",
+    "a FIFO": f"{RUN} os.mkfifo({SEGMENT})",
+    "a FIFO as the lock": f"{RUN} os.mkfifo(j(me, 'r', stream + '.live')); open({SEGMENT}, 'w').write('x')",
+    "a socket": f"{RUN} os.chdir(j(me, 'r')); socket.socket(socket.AF_UNIX).bind(stream + '.000000.mpl')",
+    "a directory as a segment": f"os.makedirs({SEGMENT})",
+    "a directory as the lock": f"os.makedirs(j(me, 'r', stream + '.live')); open({SEGMENT}, 'w').write('x')",
+    "the victim's file moved in": f"{RUN} os.rename(j(scratch, 'segment'), {SEGMENT})",
     "the victim's credentials linked": "os.symlink(j(victim, 'credentials'), j(me, 'credentials'))",
     "credentials that are a FIFO": "os.mkfifo(j(me, 'credentials'))",
 }
@@ -141,7 +145,8 @@ async def test_nobody_gets_another_users_bytes_shipped_as_his(
 
     assert not secret_reached(server, ATTACKER)
     assert not [owner for owner, _ in server.streams["key"] if owner == ATTACKER]
-    assert foreign or "linked run" in str(script) or "os.symlink(j(victim, 'private')" in script
+    if "symlink(theirs" not in script and "makedirs(j(spool" not in script:  # no directory: no run
+        assert foreign
     assert snapshot(scene.victim) == before
 
 
@@ -163,7 +168,7 @@ async def test_device_is_not_opened(
 
 @pytest.mark.parametrize("openat2", [True, False], ids=["openat2", "fallback"])
 def test_file_swapped_while_it_is_opened_is_the_owners_or_refused(scene: Scene, openat2: bool) -> None:
-    """A process of the attacker's swaps his file, the victim's, links to it and directories, as fast as it can."""
+    """A process of the attacker's swaps his file, links to the victim's and directories all the time."""
     (scene.scratch / "segment").chmod(0o644)
     process = scene.start_attack(
         """
@@ -266,15 +271,20 @@ async def test_forged_header_hinders_nobody_and_speaks_for_nobody(
     assert {owner for owner, stream in server.streams["key"] if stream == header.stream} <= {ATTACKER}
 
 
+AWAY = "os.rename(j(me, 'r'), j(me, 'gone')); "
+#: What is done to a run of the attacker's that is about to be removed.
 REMOVING = {
-    "the run replaced by a link to another's": "os.rename(j(me, 'r'), j(me, 'gone')); os.symlink(j(victim, 'private'), j(me, 'r'))",
-    "a link to another's directory in it": "os.symlink(victim, j(me, 'r', 'files', 'link')); os.symlink(j(victim, 'private'), j(me, 'r', 'link'))",
-    "a link to another's file in it": "os.symlink(j(victim, 'private', 'files', 'model'), j(me, 'r', 'files', 'model'))",
+    "the run replaced by a link to another's": f"{AWAY} os.symlink(theirs, j(me, 'r'))",
+    "a link to another's directory in it": "os.symlink(theirs, j(me, 'r', 'files', 'link'))",
+    "a link to another's directory at its top": "os.symlink(victim, j(me, 'r', 'link'))",
+    "a link to another's file in it": "os.symlink(j(theirs, 'files', 'model'), j(me, 'r', 'files', 'model'))",
     "a hard link to another's file in it": "os.link(j(scratch, 'segment'), j(me, 'r', 'files', 'linked'))",
     "another's directory moved into it": "os.rename(j(scratch, 'theirs'), j(me, 'r', 'files', 'theirs'))",
-    "another's directory in its place": "os.rename(j(me, 'r'), j(me, 'gone')); os.rename(j(scratch, 'theirs'), j(me, 'r'))",
+    "another's directory in its place": f"{AWAY} os.rename(j(scratch, 'theirs'), j(me, 'r'))",
     "way up in a name": "open(j(me, 'r', '..mpl'), 'w'); os.mkdir(j(me, 'r', '...'))",
-    "the user's directory replaced by a link": f"os.rename(me, j(spool, '{ATTACKER}-z')); os.symlink(victim, me)",
+    "the user's directory replaced by a link": (
+        f"os.rename(me, j(spool, '{ATTACKER}-z')); os.symlink(victim, me)"
+    ),
 }
 
 
@@ -326,18 +336,19 @@ def test_directory_swapped_while_it_is_removed_leads_nowhere(scene: Scene) -> No
     own(scene.attacker, ATTACKER)
     process = scene.start_attack(
         """
-os.mkdir(j(me, "r", "files", "a")); os.symlink(j(victim, "private", "files"), j(me, "link"))
+a, link, aside = j(me, "r", "files", "a"), j(me, "link"), j(me, "aside")
+os.mkdir(a); os.symlink(j(theirs, "files"), link)
 print("ready", flush=True)
 end = time.monotonic() + 60
 while time.monotonic() < end:
     try:
-        os.rename(j(me, "r", "files", "a"), j(me, "aside")); os.rename(j(me, "link"), j(me, "r", "files", "a"))
-        os.rename(j(me, "r", "files", "a"), j(me, "link")); os.rename(j(me, "aside"), j(me, "r", "files", "a"))
+        os.rename(a, aside); os.rename(link, a)
+        os.rename(a, link); os.rename(aside, a)
     except OSError:
-        for path in (j(me, "r"), j(me, "r", "files"), j(me, "r", "files", "a"), j(me, "aside")):
+        for path in (j(me, "r"), j(me, "r", "files"), a, aside):
             try: os.mkdir(path)
             except OSError: pass
-        try: os.symlink(j(victim, "private", "files"), j(me, "link"))
+        try: os.symlink(j(theirs, "files"), link)
         except OSError: pass
 """
     )
