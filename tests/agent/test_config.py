@@ -114,7 +114,7 @@ def test_every_setting_can_be_given_by_variable(tmp_path: Path) -> None:
     assert (config.server.key, config.server.public_url) == ("tk_1_2", "https://p")
     assert (config.sampler.enabled, config.sampler.interval_s, config.sampler.gpu) == (False, 7, "off")
     assert (config.agent.allow_stop, config.agent.retry_max_s) == (False, 60)
-    assert config.uid_map == ((100000, 165535, 1000), (0, 0, 1001))
+    assert [config.uid_map.user(uid) for uid in (0, 5, 99_999, 165_535)] == [1001, 5, 99_999, 1000]
     assert (config.server.proxy, config.server.proxy_password) == ("http://proxy:3128", "tk_1_2")
     assert config.server.headers == ("X-Team: ml", "X-Door: a:b")
     assert config.limits.memory_bytes == 64 * 2**20

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.agent.conftest import Spool, Start, eventually, make_header
+from tests.support import require
+from tests.support.fake_tracker_server import FakeTrackerServer
 from tracker_agent.credentials import (
     KEYS_PER_USER_MAX,
     Credential,
@@ -18,6 +21,7 @@ from tracker_agent.credentials import (
 )
 from tracker_agent.disk import Disk
 from tracker_agent.opening import Refused
+from tracker_agent.setting_values import UidMap, UidRange
 from tracker_agent.settings import ServerSettings
 
 A = ServerSettings(url="https://a", key="operators", section="server")
@@ -210,3 +214,68 @@ def test_user_without_a_file_has_no_keys(tmp_path: Path) -> None:
     keys = read_user_keys(Disk(), str(tmp_path), str(os.getuid()), os.getuid())
 
     assert (dict(keys.keys), keys.problem) == ({}, "")
+
+
+async def test_runs_of_a_containers_user_are_those_of_the_user_the_operator_says(
+    spool: Spool, server: FakeTrackerServer, start: Start
+) -> None:
+    """In a user namespace uid 7 may be uid 100007 of the host: nobody's directory, as its name has it."""
+    require.root()
+    server.keys.add("his")
+    containers = Spool(spool.root, uid=7)
+    stream = containers.write()
+    os.chown(containers.user, 100007, 100007)
+    for path in containers.user.rglob("*"):
+        os.chown(path, 100007, 100007)
+    (spool.root / "1000").mkdir()
+    (spool.root / "1000" / "credentials").write_text(json.dumps({server.url: "his"}))
+    for path in (spool.root / "1000", spool.root / "1000" / "credentials"):
+        os.chown(path, 1000, 1000)
+
+    async with start() as pipeline:
+        foreign = await eventually(lambda: pipeline.status()["foreign"])
+        assert "belongs to uid 100007" in foreign[0]["reason"]
+        assert server.stored(stream) is None
+    async with start(uid_map=UidMap([UidRange(100_000, 165_535, 1000)])):
+        await eventually(lambda: server.content(stream, key="his") == containers.content(stream))
+
+
+async def test_run_that_wants_another_server_goes_there_with_the_key_for_it(
+    spool: Spool, server: FakeTrackerServer, start: Start
+) -> None:
+    with FakeTrackerServer() as other:
+        other.keys, server.keys = {"others"}, {"key"}
+        stream = spool.write("a", header=make_header("a", server=other.url, account="team"))
+        astray = spool.write("b", header=make_header("b", server="http://127.0.0.1:1"))
+        ours = spool.write("c")
+        keys = [{"server": other.url, "account": "team", "key": "others"}]
+        (spool.user / "credentials").write_text(json.dumps({"version": 1, "keys": keys}))
+        listed = (
+            ServerSettings(url=server.url, key="key"),
+            ServerSettings(url=other.url, section="servers.other"),
+        )
+
+        async with start(servers=listed) as pipeline:
+            await eventually(lambda: other.content(stream, key="others") == spool.content(stream))
+            await eventually(lambda: server.content(ours) == spool.content(ours))
+            parked = await eventually(lambda: pipeline.status()["parked"])
+
+        assert "'http://127.0.0.1:1'" in parked[0]["reason"]
+        assert [server.stored(each) for each in (stream, astray)] == [None, None]
+        assert [other.stored(each) for each in (ours, astray)] == [None, None]
+
+
+async def test_key_file_that_changes_is_taken_up_by_a_running_agent(
+    spool: Spool, server: FakeTrackerServer, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker_agent.credentials.KEY_FILES_S", 0.02)
+    (tmp_path / "key").write_text("revoked")
+    server.keys = {"new"}
+    stream = spool.write()
+    operators = ServerSettings(url=server.url, key="revoked", key_file=str(tmp_path / "key"))
+
+    async with start(servers=(operators,)) as pipeline:
+        await eventually(lambda: any(each["state"] == "parked" for each in pipeline.status()["lanes"]))
+        (tmp_path / "key").write_text("new")
+
+        await eventually(lambda: server.content(stream, key="new") == spool.content(stream))

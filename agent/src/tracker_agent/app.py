@@ -337,6 +337,7 @@ def pipeline_settings(config: Config) -> PipelineSettings:
         files=config.files,
         crash=config.crash,
         allow_stop=config.agent.allow_stop,
+        uid_map=config.uid_map,
     )
 
 

@@ -21,7 +21,7 @@ from .disk import Disk
 from .opening import Refused
 from .own_stream import DEFAULT
 from .server_settings import parse_key
-from .setting_values import canonical_url
+from .setting_values import NO_UID_MAP, UidMap, canonical_url
 from .settings import DEFAULT_SERVER, ServerSettings
 from .watched_file import WatchedFile
 
@@ -58,9 +58,12 @@ class UserKeys:
 class Credentials:
     """Decides which credential ships a stream. Users' keys are told as they are read."""
 
-    def __init__(self, servers: Sequence[ServerSettings], one_key: bool = False) -> None:
+    def __init__(
+        self, servers: Sequence[ServerSettings], one_key: bool = False, uid_map: UidMap = NO_UID_MAP
+    ) -> None:
         """Take the operator's servers, the default one first. one_key: its key ships everything."""
         self._one_key = one_key
+        self._uid_map = uid_map
         names = [DEFAULT_SERVER, *(server.section.rpartition(".")[2] for server in servers[1:])]
         self._servers = dict(zip(names, servers, strict=True))
         self._by_url = {canonical_url(server.url): name for name, server in self._servers.items()}
@@ -80,6 +83,9 @@ class Credentials:
         """Return the credential for streams of a uid, a server and an account, or why there is none."""
         if self._one_key:
             return self.default
+        return self._of_user(self._uid_map.user(uid), server, account)
+
+    def _of_user(self, uid: int, server: str | None, account: str | None) -> Credential | str:
         name = DEFAULT_SERVER if server is None else self._by_url.get(canonical_url(server))
         if name is None:
             allowed = ", ".join(each.url for each in self._servers.values())
@@ -117,7 +123,7 @@ class Credentials:
             return f"the server {server!r} is no longer in the configuration"
         if uid is None:
             return self._operators_own(server or DEFAULT_SERVER)
-        credential = self.of(int(uid), self._servers[server].url if server else None, account)
+        credential = self._of_user(int(uid), self._servers[server].url if server else None, account)
         if isinstance(credential, Credential) and credential.name != name:
             # What it says about a user's runs is for whom his key belongs to.
             return f"the key of uid {uid} that it was written for is not known"
@@ -125,7 +131,7 @@ class Credentials:
 
     def set(self, uid: int, keys: UserKeys) -> bool:
         """Take note of what a credentials file of a user says. Return whether that changed anything."""
-        files = self._users.setdefault(uid, {})
+        files = self._users.setdefault(self._uid_map.user(uid), {})
         former = files.get(keys.path, UserKeys(keys.path))
         if keys.problem:
             # No evidence that the keys read before are no longer his.

@@ -92,7 +92,7 @@ class Pipeline:
         self._tasks = Supervisor(clock, log)
         self._senders = [connect(server, settings.request_timeout_s) for server in settings.servers]
         self._allowance = Allowance(clock, settings.limits.memory_bytes, settings.limits.backfill_bytes_per_s)
-        self._credentials = Credentials(settings.servers, settings.one_key)
+        self._credentials = Credentials(settings.servers, settings.one_key, settings.uid_map)
         self._lanes = Lanes(
             {sender.url: self._endpoint(sender) for sender in self._senders},
             self._credentials,

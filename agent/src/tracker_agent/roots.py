@@ -104,6 +104,7 @@ class Roots:
             own_uid=self._machine.uid if own else None,
             own_live=lambda: self._own.live if own else frozenset(),
             runs=runs,
+            uid_map=settings.uid_map,
         )
         watched = runs is None and (settings.watch is True or sends_events(path))
         watcher = self._watcher if watched else None

@@ -20,6 +20,7 @@ from .entries import Entry, Findings
 from .open_files import OpenFiles
 from .opening import Place, Refused, failure
 from .pieces import Diverged
+from .setting_values import NO_UID_MAP, UidMap
 from .spool_users import NAMES_PER_S, RELIST_S, SETTLED_NS, SpoolUsers, UserDirectory
 from .tailer import Tail
 
@@ -71,6 +72,7 @@ class Scanner:
         own_uid: int | None = None,
         own_live: Callable[[], Collection[bytes]] = frozenset,
         runs: Collection[Place] | None = None,
+        uid_map: UidMap = NO_UID_MAP,
     ) -> None:
         self.root = root
         self.disk_problem: str | None = None  #: set by the caretaker
@@ -83,7 +85,7 @@ class Scanner:
         self._wall_ns = wall_ns
         self._own_live = own_live
         self._own = own_uid is not None
-        self._users = SpoolUsers(root, disk, wall_ns, own_uid, own_uid is None and runs is None)
+        self._users = SpoolUsers(root, disk, wall_ns, own_uid, own_uid is None and runs is None, uid_map)
         self._users_foreign: dict[str, str] = {}
         self._streams_of: Counter[int] = Counter()
         self._by_path: dict[str, _Directory] = {}

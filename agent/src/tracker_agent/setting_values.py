@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,6 +27,26 @@ class UidRange(NamedTuple):
     first: int
     last: int
     uid: int
+
+
+class UidMap:
+    """Whose runs those of containers' users are. Uids in no range are users of this host."""
+
+    def __init__(self, ranges: Iterable[UidRange] = ()) -> None:
+        self._ranges = tuple(ranges)
+
+    def __bool__(self) -> bool:
+        return bool(self._ranges)
+
+    def __contains__(self, owner: int) -> bool:
+        return any(each.first <= owner <= each.last for each in self._ranges)
+
+    def user(self, owner: int) -> int:
+        """Return the user whom files of an owner belong to."""
+        return next((each.uid for each in self._ranges if each.first <= owner <= each.last), owner)
+
+
+NO_UID_MAP = UidMap()
 
 
 def parse_size(text: str) -> int | None:

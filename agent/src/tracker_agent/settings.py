@@ -17,7 +17,7 @@ from .setting_values import (
     GIB,
     KIB,
     MIB,
-    UidRange,
+    UidMap,
     header_problem,
     listen_problem,
     parse_size,
@@ -218,9 +218,9 @@ class Config:
         return {DEFAULT_SERVER: self.server, **self.further_servers}
 
     @property
-    def uid_map(self) -> tuple[UidRange, ...]:
+    def uid_map(self) -> UidMap:
         """Whose runs those of containers' uids are."""
-        return tuple(parse_uid_range(each) for each in self.agent.uid_map)
+        return UidMap(parse_uid_range(each) for each in self.agent.uid_map)
 
     def section(self, name: str) -> Any:
         """Return the settings of a section; name as in section_names()."""

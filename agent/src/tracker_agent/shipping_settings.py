@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .setting_values import NO_UID_MAP, UidMap
 from .settings import CrashSettings, FileSettings, LimitSettings, RetentionSettings, ServerSettings
 
 
@@ -27,6 +28,7 @@ class PipelineSettings:
     files: FileSettings = field(default_factory=FileSettings)
     crash: CrashSettings = field(default_factory=CrashSettings)
     allow_stop: bool = True  #: whether servers may ask runs that allow it to stop
+    uid_map: UidMap = NO_UID_MAP  #: whose runs those of containers' users are
     one_key: bool = False  #: everything goes to the default server with the operator's key
     pidfds_max: int = 4096
     own_keep_s: float = 3600.0  #: how long own streams stay once the server has them

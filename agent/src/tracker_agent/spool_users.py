@@ -16,6 +16,7 @@ from tracker.protocol.layout import CREDENTIALS_FILE, parse_user_directory
 from .credentials import UserKeys, read_user_keys
 from .disk import Disk
 from .opening import Refused
+from .setting_values import UidMap
 
 #: Two changes within this time may leave the same time stamp.
 SETTLED_NS = 2_000_000_000
@@ -69,7 +70,13 @@ class SpoolUsers:
     """
 
     def __init__(
-        self, root: str, disk: Disk, wall_ns: Callable[[], int], own_uid: int | None, scans_root: bool
+        self,
+        root: str,
+        disk: Disk,
+        wall_ns: Callable[[], int],
+        own_uid: int | None,
+        scans_root: bool,
+        uid_map: UidMap,
     ) -> None:
         self.problem: str | None = None  #: why the root cannot be scanned
         self.foreign: dict[str, str] = {}  #: path → why it is left alone
@@ -77,6 +84,7 @@ class SpoolUsers:
         self._disk = disk
         self._wall_ns = wall_ns
         self._scans_root = scans_root
+        self._uid_map = uid_map
         self._users: dict[str, UserDirectory] = {}
         self._turns: list[UserDirectory] = []
         self._looked_at: dict[str, float] = {}  # names that are no user's directory, and when that was found
@@ -143,7 +151,8 @@ class SpoolUsers:
             self._listing.settled = False  # the rest comes with the next scan
         counts = Counter(user.uid for user in self._users.values())
         for name in chosen:
-            uid, path = uids[name], os.path.join(self._root, name)
+            path = os.path.join(self._root, name)
+            uid = self._owner(path, uids[name])
             self._looked_at[name] = now
             reason = f"uid {uid} has {DIRECTORIES_PER_USER_MAX} directories already"
             if counts[uid] < DIRECTORIES_PER_USER_MAX:
@@ -154,8 +163,19 @@ class SpoolUsers:
             self.foreign.pop(path, None)
             del self._looked_at[name]
             counts[uid] += 1
-            self._users[name] = UserDirectory(name, uid, self._disk.user_name(uid), path, active_at=now)
+            self._users[name] = UserDirectory(name, uid, self._user_name(uid), path, active_at=now)
             changes.fresh.append(path)
+
+    def _owner(self, path: str, uid: int) -> int:
+        """Return whose directory it is to be: that of a container's uid the operator lists, else as named."""
+        try:
+            owner = self._disk.status(path).st_uid if self._uid_map else uid
+        except OSError:
+            return uid
+        return owner if owner in self._uid_map else uid
+
+    def _user_name(self, uid: int) -> str:
+        return self._disk.user_name(self._uid_map.user(uid))
 
     def _refusal(self, name: str, uid: int) -> str:
         try:
@@ -167,7 +187,7 @@ class SpoolUsers:
             return f"cannot be opened: {error.strerror}"
 
     def _scan_user(self, user: UserDirectory, now: float, changes: Changes) -> None:
-        user.user = self._disk.user_name(user.uid)
+        user.user = self._user_name(user.uid)
         try:
             status = self._disk.status(user.path)
             if user.name:
@@ -220,23 +240,20 @@ class SpoolUsers:
         except FileNotFoundError:
             stamp = None
         except OSError:
-            stamp = (
-                -1,
-                -1,
-                -1,
-            )  # to be read all the same: that says why it cannot be, and is no file missing
+            # To be read all the same: that says why it cannot be, and is no file missing.
+            stamp = (-1, -1, -1)
         if stamp == user.credentials:
             return
-        user.credentials = stamp
         self.foreign.pop(file, None)
         try:
             keys = read_user_keys(self._disk, self._root, user.name, user.uid)
         except (OSError, Refused) as error:
             reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
             if isinstance(error, OSError):
-                user.credentials = (-1, -1, -1)  # look again
+                stamp = (-1, -1, -1)  # look again
             keys = UserKeys(file, problem=reason)
             self.foreign[file] = reason
+        user.credentials = stamp
         changes.keys.append((user.uid, keys))
 
     def _is_below(self, path: str, names: Collection[str]) -> bool:
