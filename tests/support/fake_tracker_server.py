@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -114,9 +115,12 @@ class Stored:
 class FakeTrackerServer:
     """Use as a context manager. Attributes may be changed at any time."""
 
-    def __init__(self, keys: Iterable[str] = ("key",), port: int = 0) -> None:
+    def __init__(
+        self, keys: Iterable[str] = ("key",), port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.keys = set(keys)
         self.port = port
+        self.tls = tls
         self.epoch = "epoch-1"
         self.identity: dict[str, Any] | None = None
         self.streams: dict[str, dict[Key, Stored]] = {}  # by key: a key stands for an entity here
@@ -140,7 +144,7 @@ class FakeTrackerServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     # Looking at it.
 
@@ -192,7 +196,7 @@ class FakeTrackerServer:
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = self._runner = web.AppRunner(app, shutdown_timeout=0.1, auto_decompress=False)
         loop.run_until_complete(runner.setup())
-        site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True)
+        site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self.tls, reuse_address=True)
         loop.run_until_complete(site.start())
         if self.port == 0:
             self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
