@@ -48,6 +48,10 @@ class Host:
         run.mkdir(parents=True)
         (run / SECRETS["name of a run's file"]).write_text(SECRETS["record"])
         (run / f"{'00' * 16}.000000.mpl").write_text(SECRETS["record"] + SECRETS["server's words"])
+        # Status tells the path of what is no stream, so that a secret in one would come into the bundle.
+        foreign = run.parent / SECRETS["user's key of another form"]
+        foreign.mkdir()
+        (foreign / f"{'11' * 16}.000000.mpl").write_text("no stream at all" * 100)
         credentials = {server: SECRETS["user's key"], "http://other": SECRETS["user's key of another form"]}
         (run.parent / "credentials").write_text(json.dumps(credentials))
         (run.parent / "credentials").chmod(0o600)
@@ -119,6 +123,7 @@ def test_bundle_of_a_running_agent_holds_what_helps_and_no_secret(host: Host) ->
     }  # fmt: skip
     assert json.loads(contents["status.json"])["server"]["url"].startswith("http://127.0.0.1")
     assert json.loads(contents["config.json"])["server"]["key"] == REMOVED
+    assert [REMOVED in each["path"] for each in json.loads(contents["status.json"])["shipping"]["foreign"]]
     assert "agent started" in contents["log.txt"]
     assert "tracker_agent_shipped_bytes_total" in contents["metrics.txt"]
     assert "Max open files" in json.loads(contents["process.json"])["limits"]
@@ -126,7 +131,7 @@ def test_bundle_of_a_running_agent_holds_what_helps_and_no_secret(host: Host) ->
     assert any("pipeline" in name for name in json.loads(contents["tasks.json"]))
     (spool,) = json.loads(contents["spools.json"])
     user = spool["users"][str(os.getuid())]
-    assert (user["segments"], user["other_files"], user["directories"]) == (1, 2, 1)
+    assert (user["segments"], user["other_files"], user["directories"]) == (2, 2, 2)
     assert json.loads(contents["manifest.json"])["could_not_be_had"] == {}
 
 
@@ -219,7 +224,7 @@ def test_every_secret_setting_is_hidden(host: Host) -> None:
         SECRETS["proxy password in a file"],
     ):
         assert secret not in shown
-        assert any(secret in each for each in secrets_of(config))
+        assert secret in secrets_of(config)
     assert "servers.far" in shown
 
 

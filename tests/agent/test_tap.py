@@ -22,6 +22,7 @@ from tests.support.fake_tracker_server import FakeTrackerServer
 from tracker.protocol import bodies, kinds
 from tracker.protocol.codec import Seeds, encode_line
 from tracker.protocol.header import encode_header
+from tracker_agent.counters import Counters
 from tracker_agent.passing_records import LINE_CHARACTERS_MAX, PassingRecord, PassingRecords
 from tracker_agent.pieces import Data
 from tracker_agent.tap import LISTENER_BYTES_PER_S, SLICE_BYTES, WAITING_BYTES_MAX, Tap
@@ -151,6 +152,19 @@ async def test_listener_gets_no_more_than_his_share_of_the_loop() -> None:
 
     assert LISTENER_BYTES_PER_S <= taken <= 2 * LISTENER_BYTES_PER_S + len(piece)
     await messages.aclose()
+
+
+def test_what_was_sent_twice_is_shown_once() -> None:
+    shown: list[tuple[int, int]] = []
+    counters = Counters(tap=lambda _, piece: shown.append((piece.offset, piece.end)))
+    piece = Data(100, b"x" * 50)
+
+    counters.add_shipped(stream(), piece, 100, 120)  # the server took a part of it
+    counters.add_shipped(stream(), piece, 120, 150)
+    counters.add_shipped(stream(), Data(150, b"x" * 10), 150, 160)
+
+    assert shown == [(100, 120), (120, 150), (150, 160)]
+    assert counters.bytes_shipped == 60
 
 
 def test_without_a_listener_nobody_looks_at_what_passes() -> None:

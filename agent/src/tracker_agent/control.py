@@ -93,6 +93,10 @@ class ControlServer:
         except (OSError, TimeoutError, ValueError):
             # A caller that went away, dawdled or sent no end of bytes gets no answer.
             pass
+        except asyncio.CancelledError:
+            # asyncio would log a cancelled handler as an error; here it is how the agent stops.
+            if self._server is not None:
+                raise
         finally:
             self._connections -= 1
             self._serving.discard(task)

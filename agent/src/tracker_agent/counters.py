@@ -41,9 +41,14 @@ class Counters:
 
     def add_shipped(self, stream: Stream, piece: Data, start: int, end: int) -> None:
         """Count the bytes of a piece from start to end, which a server took."""
-        self.bytes_shipped += max(0, min(piece.end, end) - max(piece.offset, start))
-        if self.tap is not None and start <= piece.offset and piece.end <= end:
-            self.tap(stream, piece)
+        first, last = max(piece.offset, start), min(piece.end, end)
+        if last <= first:
+            return
+        self.bytes_shipped += last - first
+        if self.tap is not None:
+            whole = last - first == len(piece.data)
+            taken = piece.data[first - piece.offset : last - piece.offset]
+            self.tap(stream, piece if whole else Data(first, taken))
 
     def add_loss(self, reason: str, size: int) -> None:
         """Count a gap that the server acknowledged. reason: a text of losses.py."""
