@@ -141,6 +141,59 @@ async def test_an_end_that_no_agent_saw_has_no_cause(
     assert "no agent ran" in facts["evidence"]["missing"]
 
 
+async def test_what_was_seen_before_a_restart_of_the_agent_is_told_after_it(
+    spool: Spool, server: FakeTrackerServer, start: Start
+) -> None:
+    need_wait_statuses()
+    with writing(spool) as writer:
+        async with start() as pipeline:
+            await see_live(server, writer, pipeline)
+            await asyncio.to_thread(server.stop)
+            writer.kill()
+            cases = pipeline._witness._cases
+            await eventually(lambda: all(case.testimony for case in cases.values()))
+        await asyncio.to_thread(server.start)
+        async with start():
+            facts = await gone(server, writer.stream)
+
+    assert facts["cause"] == "killed by SIGKILL"
+    assert facts["died"] < time.time_ns()
+
+
+async def test_a_kill_for_memory_while_no_agent_ran_is_found_where_two_facts_agree(
+    spool: Spool, server: FakeTrackerServer, start: Start
+) -> None:
+    if not kernel_log_is_readable():
+        require.absent("the kernel's log", "/dev/kmsg cannot be read", "run the tests as root")
+    eat = "x = []\nwhile True: x.append(bytearray(1 << 20))"
+    with memory_cgroup(96 * 2**20) as cgroup, writing(spool, eat, cgroup) as writer:
+        async with start() as pipeline:
+            await see_live(server, writer, pipeline)
+        writer.go_on()
+        await asyncio.to_thread(writer.process.wait)
+        async with start():
+            facts = await gone(server, writer.stream)
+
+    assert facts["cause"] == KILLED_FOR_MEMORY
+    assert "no agent ran" in facts["evidence"]["missing"]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"version": 1}', '{"version": 1, "boot": "b", "writers": {"x": {}}}']
+)
+async def test_a_damaged_memory_costs_only_what_it_held(
+    spool: Spool, server: FakeTrackerServer, start: Start, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "evidence.json").write_text(content)
+    stream = spool.write(exit_code=None)
+
+    async with start():
+        facts = await gone(server, stream)
+
+    assert facts["cause"] == UNKNOWN
+
+
 async def test_an_end_seen_while_the_server_was_away_is_told_with_its_cause_later(
     spool: Spool, server: FakeTrackerServer, start: Start
 ) -> None:

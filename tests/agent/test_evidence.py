@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tracker_agent.disk import Disk
 from tracker_agent.evidence import (
     EXITED,
     KILLED_FOR_MEMORY,
@@ -31,7 +32,8 @@ from tracker_agent.exit_status import (
 )
 from tracker_agent.kernel_log import FAULT, OUT_OF_MEMORY, XID, KernelLog, parse_event, parse_record
 from tracker_agent.memory_group import Group, MemoryGroups, find_group, parse_mounts
-from tracker_agent.scene import Scene
+from tracker_agent.scene import Baseline, Scene
+from tracker_agent.witness_memory import Remembered, WitnessMemory
 
 KILLED = ExitStatus(None, 9, False, "pidfd")
 SEGFAULT = ExitStatus(None, 11, False, "pidfd")
@@ -95,6 +97,17 @@ def test_without_any_fact_the_cause_is_unknown_and_what_was_not_seen_is_said() -
 )  # fmt: skip
 def test_a_cause_is_named_where_a_fact_shows_it(findings: dict[str, object], cause: str) -> None:
     assert found(**findings) == cause
+
+
+def test_of_an_end_that_nobody_saw_two_facts_have_to_agree() -> None:
+    line, memory = [event(OOM_LINE)], MemoryKills("/g", 1, 0, 900.0)
+
+    assert found(kernel=line, memory=memory, witnessed=False) == KILLED_FOR_MEMORY
+    assert found(kernel=line, memory=MemoryKills("/g", None, 0, 900.0), witnessed=False) == KILLED_FOR_MEMORY
+    assert found(kernel=line, witnessed=False) == UNKNOWN
+    assert found(memory=memory, witnessed=False) == UNKNOWN
+    assert found(kernel=line, memory=MemoryKills("/g", 0, 1, 900.0), witnessed=False) == UNKNOWN
+    assert found(kernel=[event(FAULT_LINE)], witnessed=False) == UNKNOWN
 
 
 def test_an_exit_and_a_reboot_stand_before_everything_else() -> None:
@@ -346,6 +359,35 @@ def test_a_process_that_started_after_the_stream_is_another_one_with_its_pid(tmp
 
     assert scene.arrive(4711, began(900)) is None
     scene.close()
+
+
+# --- over a restart ---
+
+
+def test_what_is_remembered_comes_back_and_baselines_end_with_the_boot(tmp_path: Path) -> None:
+    group = Group(1, "/g", "/sys/fs/cgroup/memory/g", "/sys/fs/cgroup/memory")
+    baseline = Baseline(7, 100, 1.0, 2.0, group, ("/sys/fs/cgroup/memory/g", 5), {"/x": 1}, 99)
+    findings = Findings(
+        KILLED,
+        MemoryKills("/g", 1, 0, 3.0, ("/g", 5)),
+        (event(OOM_LINE),),
+        (event(LOST_GPU),),
+        ("this",),
+        True,
+        False,
+    )  # type: ignore[arg-type]
+    dead, living = (1000, b"d" * 16), (1000, b"l" * 16)
+    memory = WitnessMemory(str(tmp_path), "boot", Disk())
+    memory.write({dead: Remembered(5, findings, None), living: Remembered(None, None, baseline)})
+
+    same, complaint = memory.read()
+    later, _ = WitnessMemory(str(tmp_path), "another boot", Disk()).read()
+
+    assert complaint == ""
+    assert same[dead] == Remembered(5, findings, None)
+    assert vars(same[living].baseline) == {**vars(baseline), "pidfd": -1}
+    assert later[dead].findings == findings
+    assert later[living].baseline is None
 
 
 # --- wait statuses ---

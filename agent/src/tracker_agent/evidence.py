@@ -44,6 +44,7 @@ class Findings:
     gpu: Sequence[KernelEvent] = ()  #: errors of GPUs shortly before, whosoever
     missing: Sequence[str] = ()
     runs_on: bool = False  #: the process is there, and does not write this stream any more
+    witnessed: bool = True  #: looked at when it had just died, so that its pid was its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,10 @@ def judge(findings: Findings, *, exited: bool, boot: str, boot_now: str) -> Verd
 def _cause(findings: Findings) -> str:
     status, memory = findings.status, findings.memory
     by_kind = {event.kind: event for event in findings.kernel}
+    if not findings.witnessed:
+        # Others may have had its pid, or died in its group since: two facts have to agree.
+        in_group = memory is not None and memory.own != 0
+        return KILLED_FOR_MEMORY if OUT_OF_MEMORY in by_kind and in_group else UNKNOWN
     may_be_memory = status is None or status.signal == 9
     if may_be_memory and (OUT_OF_MEMORY in by_kind or (memory is not None and (memory.own or 0) > 0)):
         return KILLED_FOR_MEMORY

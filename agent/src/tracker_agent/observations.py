@@ -76,9 +76,9 @@ class Observations:
         if testimony is None:
             self._awaited[stream.key] = stream
             return
-        verdict = judge(
-            testimony.findings, exited=stream.exited, boot=stream.header.boot, boot_now=self._boot
-        )
+        # Who was seen to die did not die of a reboot that came later.
+        boot_now = self._boot if testimony.died_ns is None else stream.header.boot
+        verdict = judge(testimony.findings, exited=stream.exited, boot=stream.header.boot, boot_now=boot_now)
         facts = {"pid": stream.header.pid, "cause": verdict.cause, **verdict.facts}
         if testimony.died_ns is not None:
             facts["died"] = testimony.died_ns

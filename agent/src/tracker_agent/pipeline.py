@@ -60,6 +60,7 @@ from .trimmer import Trimmer
 from .waits import Waits
 from .watcher import Watcher
 from .witness import Witness
+from .witness_memory import WitnessMemory
 from .writers import Writers
 
 HOUSEKEEPING_S = 2.0
@@ -100,7 +101,12 @@ class Pipeline:
             self._tasks,
         )
         self._witness = Witness(
-            partial(machine.scene, settings.crash.kernel_log != "off"), machine.thread, clock, self._heard
+            partial(machine.scene, settings.crash.kernel_log != "off"),
+            machine.thread,
+            WitnessMemory(settings.state_dir, identity.boot, machine.disk),
+            clock,
+            log,
+            self._heard,
         )
         self._observations = Observations(
             own,
