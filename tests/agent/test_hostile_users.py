@@ -170,11 +170,12 @@ async def test_run_whose_files_are_deleted_while_it_runs_does_not_run_for_ever(
     spool: Spool, server: FakeTrackerServer, start: Start
 ) -> None:
     stream = spool.write(run="deleted", exit_code=None)
-    with held_lock(spool.run("deleted"), stream):
-        async with start():
+    async with start():
+        with held_lock(spool.run("deleted"), stream):
             await eventually(lambda: server.content(stream) == spool.content(stream))
             await eventually(lambda: states(server, stream) == ["live"])
             shutil.move(spool.run("deleted"), spool.user / "renamed")
             await eventually(lambda: states(server, stream)[-2:] == ["gone", "live"])
             shutil.rmtree(spool.user / "renamed")
-            await eventually(lambda: states(server, stream)[-1] == "gone")
+        # Whether its process still writes cannot be seen any more; that it ended can.
+        await eventually(lambda: states(server, stream)[-1] == "gone")

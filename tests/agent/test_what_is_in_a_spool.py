@@ -269,9 +269,10 @@ async def test_runs_may_appear_and_vanish_at_any_time(
         assert pipeline.status()["losses"] == {}
 
 
-async def test_unshipped_stream_that_is_deleted_is_a_counted_loss(
-    spool: Spool, server: FakeTrackerServer, start: Start
+async def test_unshipped_stream_that_is_deleted_while_it_is_closed_is_a_counted_loss(
+    spool: Spool, server: FakeTrackerServer, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tracker_agent.open_files.HELD_MAX", 0)
     server.keys.clear()
     stream = spool.write()
     size = len(spool.content(stream))

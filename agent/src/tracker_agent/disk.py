@@ -91,6 +91,21 @@ class Disk(Opener):
                 return size
             return offset  # a file system that does not tell
 
+    def is_deleted(self, fd: int) -> bool:
+        """Return whether an open file has no name any more."""
+        try:
+            return os.fstat(fd).st_nlink == 0
+        except OSError:
+            return False
+
+    def is_running(self, pid: int) -> bool:
+        """Return whether there is such a process, and it has not ended."""
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                return file.read().rpartition(b") ")[2][:1] not in (b"Z", b"X")
+        except OSError:
+            return False
+
     # The agent's own files.
 
     def unlink(self, path: str) -> None:

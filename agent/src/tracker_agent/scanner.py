@@ -53,6 +53,7 @@ class _Directory:
     entries: dict[bytes, Entry] = field(default_factory=dict)
     foreign: dict[str, str] = field(default_factory=dict)
     gone: bool = False
+    deleted: bool = False  #: only descriptors are left of it
     due: float = 0.0
 
 
@@ -177,7 +178,7 @@ class Scanner:
                 self._note(directory.foreign, directory.place.path, f"cannot be scanned: {error!r}")
             unfinished = any(not entry.finished for entry in directory.entries.values())
             age_s = now - directory.active_at
-            if age_s < 10.0:
+            if age_s < 10.0 or directory.deleted:
                 pause = self._interval_s
             elif unfinished:
                 pause = quiet
@@ -197,6 +198,9 @@ class Scanner:
 
     def _scan_directory(self, directory: _Directory, now: float, findings: Findings) -> None:
         place = directory.place
+        if directory.deleted:
+            self._scan_deleted(directory, now, findings)
+            return
         try:
             status = self._disk.status(place.path)
             changed = (status.st_mtime_ns, status.st_ino) != directory.stamp or not directory.settled
@@ -230,8 +234,7 @@ class Scanner:
         self._add_unlisted(directory, segments)
         where = directory.place.path
         notes = {os.path.join(where, name): "not named like a segment" for name in sorted(odd)[:ODD_MAX]}
-        for stream in sorted(set(directory.entries) - set(segments)):
-            findings.gone.append(self._forget(directory.entries.pop(stream)))
+        self._lose(directory, set(directory.entries) - set(segments), findings)
         for stream, numbers in segments.items():
             entry = directory.entries.get(stream)
             if entry is None:
@@ -277,6 +280,23 @@ class Scanner:
             pass  # no evidence that it is gone
         return True
 
+    def _drains(self, entry: Entry) -> bool:
+        """Let a stream whose files were deleted be read to its end. False: nothing can be read any more."""
+        entry.tail.segments.set_numbers(())
+        return entry.announced and not entry.finished and bool(entry.tail.segments.numbers)
+
+    def _lose(self, directory: _Directory, streams: Collection[bytes], findings: Findings) -> None:
+        """Let go of streams whose files were deleted, but for what can still be read."""
+        for stream in sorted(streams):
+            if not self._drains(directory.entries[stream]):
+                findings.gone.append(self._forget(directory.entries.pop(stream)))
+
+    def _scan_deleted(self, directory: _Directory, now: float, findings: Findings) -> None:
+        self._lose(directory, set(directory.entries), findings)
+        for entry in directory.entries.values():
+            self._scan_entry(directory, entry, now, findings)
+        directory.gone = not directory.entries
+
     def _meet(self, directory: _Directory, stream: bytes) -> Entry:
         self._streams_of[directory.place.uid] += 1
         tail = Tail(directory.place, stream, self._files, own=self._own)
@@ -292,10 +312,13 @@ class Scanner:
         if newest is None:
             return
         path = os.path.join(entry.place.path, entry.tail.segments.name(newest))
+        held = entry.tail.segments.is_held(newest)
         try:
-            status = self._disk.status(path)
+            status = None if held else self._disk.status(path)
+            size = entry.tail.segments.bytes_in(newest) if status is None else status.st_size
         except OSError:
             return
+        inode = entry.inode if status is None else status.st_ino
         # The writer is asked about before the file is read: see next_piece.
         if entry.ask_lock and not entry.finished:
             holder = entry.holder
@@ -305,14 +328,14 @@ class Scanner:
                 return
             if entry.holder != holder and entry.announced:
                 findings.writers.append(entry)
-        if not entry.announced:
+        if not entry.announced and status is not None:
             self._announce(directory, entry, path, status, now, findings)
             return
-        if (status.st_size, status.st_ino) == (entry.size, entry.inode):
+        if (size, inode) == (entry.size, entry.inode):
             return
-        if entry.inode not in (-1, status.st_ino):
+        if entry.inode not in (-1, inode):
             entry.tail.segments.distrust()
-        entry.size, entry.inode = status.st_size, status.st_ino
+        entry.size, entry.inode = size, inode
         directory.active_at = now
         entry.tail.grown(entry.size)
         findings.grown.append(entry)
@@ -361,17 +384,22 @@ class Scanner:
             entry.holder = os.getpid()
             return True
         try:
-            entry.holder = self._disk.lock_holder(entry.place, entry.stream)
+            holder = self._disk.lock_holder(entry.place, entry.stream)
         except OSError:
             return False
+        if holder is None and entry.holder and entry.tail.segments.deleted:
+            # The lock file was deleted, too: the writer is done at the latest when its process is.
+            holder = entry.holder if self._disk.is_running(entry.holder) else None
+        entry.holder = holder
         return True
 
     def _remove(self, path: str, findings: Findings) -> None:
         directory = self._by_path.pop(path, None)
-        if directory is not None:
-            directory.gone = True
-            findings.gone.extend(self._forget(entry) for entry in directory.entries.values())
-            self._foreign_changed = True
+        if directory is None:
+            return
+        self._lose(directory, set(directory.entries), findings)
+        directory.deleted, directory.gone = True, not directory.entries
+        self._foreign_changed = True
 
     def _note(self, foreign: dict[str, str], path: str, reason: str | None) -> None:
         """Take down why something is left alone, or (None) that it no longer is."""

@@ -66,11 +66,23 @@ class Segments:
         return segment_name(self.stream, number)
 
     def set_numbers(self, numbers: Iterable[int]) -> None:
-        """Tell which segments there are."""
-        self._numbers = sorted(numbers)
-        for gone in set(self._known) - set(self._numbers):
-            self._files.close(self.place, self.name(gone))
-            del self._known[gone]
+        """Tell which segments there are. What was deleted while it was open is kept for reading."""
+        listed = set(numbers)
+        gone = set(self._numbers) - listed
+        held = {number for number in gone if self._files.hold(self.place, self.name(number))}
+        self._numbers = sorted(listed | held)
+        for number in (gone | set(self._known)) - set(self._numbers):
+            self._files.close(self.place, self.name(number))
+            self._known.pop(number, None)
+
+    def is_held(self, number: int) -> bool:
+        """Return whether a segment was deleted and can be read all the same."""
+        return self._files.holds(self.place, self.name(number))
+
+    @property
+    def deleted(self) -> bool:
+        """Whether all that can be read of the stream was deleted."""
+        return all(self.is_held(number) for number in self._numbers)
 
     def close(self, numbers: Iterable[int] | None = None) -> None:
         """Close the files of some segments, or of all; reading opens them again."""
