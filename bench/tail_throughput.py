@@ -41,7 +41,7 @@ from tracker.protocol.writer import StreamWriter
 from tracker_agent.clock import Clock
 from tracker_agent.own_stream import Identity, OwnStreams
 from tracker_agent.pipeline import Pipeline
-from tracker_agent.settings import ServerSettings
+from tracker_agent.settings import LimitSettings, ServerSettings
 from tracker_agent.shipping_settings import PipelineSettings
 
 LINE_BYTES = 160
@@ -128,7 +128,9 @@ def ship(spool: str, state: str, url: str, size: int) -> dict[str, float]:
 
     async def run() -> dict[str, float]:
         identity = Identity(machine_id(), boot_id(), "bench", "0.1.0")
-        settings = PipelineSettings(state, (spool,), (ServerSettings(url=url, key="key"),), watch=False)
+        servers = (ServerSettings(url=url, key="key"),)
+        limits = LimitSettings(backfill_bytes_per_s=2**40)  # not how fast it may be, how fast it is
+        settings = PipelineSettings(state, (spool,), servers, watch=False, limits=limits)
         own = OwnStreams(state, identity, Clock())
         pipeline = Pipeline(settings, identity, own, Clock(), structlog.get_logger())
         task = asyncio.create_task(pipeline.run())
@@ -173,7 +175,8 @@ def null_server(pipe: Connection) -> None:
     async def answer(request: web.Request) -> web.Response:
         body = await request.read()
         if request.path == "/api/v1/server":
-            return web.json_response({"server": "tracker", "version": "0", "protocol": [1, 1], "epoch": "e"})
+            told = {"server": "tracker", "version": "0", "protocol": [1, 1], "capabilities": ["zstd"]}
+            return web.json_response({**told, "epoch": "e"})
         if request.path == "/api/v1/streams/offsets":
             asked = json.loads(body)["streams"]
             told = [

@@ -91,6 +91,33 @@ def test_live_data_is_flushed_within_200_ms_while_a_large_backlog_is_replayed(
     assert max(delays) < 0.2 + 0.15, "the flush interval and the way there"
 
 
+def test_live_stream_with_a_backlog_of_its_own_holds_up_no_other(spool: Spool) -> None:
+    behind = write_bulk(spool, "behind", 12 * MIB)
+
+    async def work() -> tuple[list[float], int]:
+        agent = VirtualAgent(spool.root, VirtualServer(latency_s=0.005, bytes_per_s=2_000_000))
+        lane = agent.lane()
+        training = Training(agent, spool, "now")
+        late = agent.stream(behind, "behind", live=True)
+        lane.roster.add(late)
+        lane.roster.add(training.stream)
+        await agent.until(lambda: training.stream.learned and late.learned)
+        delays = []
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+            end = training.log()
+            lane.roster.ready(training.stream)
+            delays.append(await agent.until(lambda end=end: training.stream.position >= end, step_s=0.001))  # type: ignore[misc]
+        left = late.bytes_behind
+        await agent.close()
+        return delays, left
+
+    delays, left = run_virtually(work())
+
+    assert left > 0
+    assert max(delays) < 0.2 + 0.15
+
+
 def test_backlog_gets_its_share_while_live_data_fill_the_link(spool: Spool) -> None:
     old = write_bulk(spool, "old", 4 * MIB)
 

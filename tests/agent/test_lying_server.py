@@ -442,6 +442,12 @@ def test_diverged_stream_stays_parked_until_it_is_shipped_as_new(spool: Spool) -
         second.roster.add(again)
         await agent.until(lambda: len(agent.ended) == 2, step_s=1)
         sent = [r for r in agent.server.requests if r.path == INGEST and entries_of(r.body)]
+        # What lies under the new id is compared as what lies under any other.
+        stored = agent.server.fake.stored(new_id)
+        assert stored is not None and stored.crc is not None
+        stored.crc ^= 1
+        second.retry(again)
+        await agent.until(lambda: again.parked is not None and again.parked.code == "diverged", step_s=1)
         await agent.close()
         del foreign
         return code, new_id, [agent.server.fake.content(new_id)], len(sent)

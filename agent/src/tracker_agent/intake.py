@@ -47,7 +47,6 @@ class Intake:
         self._flush_interval_s = flush_interval_s
         self._ended = ended
         self._exited = exited
-        self._silent: set[SpoolThread] = set()  # threads whose disk did not answer last time
 
     def sort(self) -> tuple[list[Stream], list[Stream]]:
         """Return the waiting streams: those that someone may be watching now, and the backlogs."""
@@ -93,11 +92,9 @@ class Intake:
             async with asyncio.timeout(SPOOL_WAIT_S):
                 results = await thread.call(_read_all, requests, batch_bytes)
         except TimeoutError:
-            self._silent.add(thread)
             for stream, *_ in requests:
                 self._roster.park_unreadable(stream, f"{thread.name} does not answer")
             return []
-        self._silent.discard(thread)
         return [(request[0], result) for request, result in zip(requests, results, strict=True)]
 
     async def begin_of(self, stream: Stream) -> Data | None:
@@ -117,11 +114,8 @@ class Intake:
     ) -> dict[SpoolThread, list[_Request]]:
         """Decide what is read in which thread."""
         now = self._clock.monotonic()
-        # Nobody's news waits for a dead mount: what lies there is read when nothing else is to be read.
-        answering = [stream for stream in streams if stream.thread not in self._silent]
         candidates = [
-            Candidate(stream.key, stream.live or _fresh(stream, now), stream.pending)
-            for stream in answering or streams
+            Candidate(stream.key, stream.live or _fresh(stream, now), stream.pending) for stream in streams
         ]
         by_thread: dict[SpoolThread, list[_Request]] = {}
         for allotment in plan(candidates, batch_bytes, streams_max):
