@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .losses import reason_of
 from .readable import size
 
 #: Lines of one sort that are told; --json has them all.
@@ -33,7 +34,7 @@ _PARTS = {
     "stop_requests": "requests to stop",
     "credentials": "credentials",
     "handovers": "handed over",
-    "aliases": "replay",
+    "own": "the agent's own streams",
 }
 #: Under these names a part lists what is wrong.
 _LISTS = ("problems", "over_limit", "refused", "waiting")
@@ -57,9 +58,14 @@ def problems(status: Mapping[str, Any]) -> Iterable[str]:
 
 def _losses(shipping: Mapping[str, Any]) -> Iterable[str]:
     losses = sorted(shipping.get("losses", {}).items(), key=lambda item: -item[1]["bytes"])
-    yield from _cut(
-        f"lost: {size(loss['bytes'])} in {plural(loss['gaps'], 'gap')}: {reason}" for reason, loss in losses
-    )
+    yield from _cut(loss_text(reason, loss) for reason, loss in losses)
+
+
+def loss_text(reason: str, loss: Mapping[str, Any]) -> str:
+    """Return what one reason has cost."""
+    if reason_of(reason).code.startswith("file_"):
+        return f"lost: {plural(loss['gaps'], 'file')}, {size(loss['bytes'])}: {reason}"
+    return f"lost: {size(loss['bytes'])} in {plural(loss['gaps'], 'gap')}: {reason}"
 
 
 def _agent(status: Mapping[str, Any]) -> Iterable[str]:

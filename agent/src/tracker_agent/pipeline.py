@@ -165,6 +165,7 @@ class Pipeline:
         self._stopping = asyncio.Event()
         self._watcher: Watcher | None = None
         self._caretaker: Caretaker | None = None
+        self._own_problems: list[str] = []
 
     # Running.
 
@@ -324,7 +325,7 @@ class Pipeline:
             for reason, size in await own_root.thread.call(trimmer.trim, own, self._own.live):
                 self.counters.add_loss(reason, size)
                 self._log.warning("own data dropped", reason=reason, bytes=size)
-            self._own_problem = trimmer.problem
+            self._own_problems = [trimmer.problem] if trimmer.problem else []
             await self._lanes.close_idle()
 
     # Status.
@@ -364,6 +365,7 @@ class Pipeline:
                 self._lanes.all(), self._catalogue.streams.values(), self._catalogue.kept, self._roots.all
             ),
             "credentials": {"problems": [*self._credentials.problems, *self._file_problems()]},
+            "own": {"problems": self._own_problems},
             "unobserved": self._observations.unwritten,
             "evidence": self._witness.status(),
             "stop_requests": self._requests.status(),
