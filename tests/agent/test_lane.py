@@ -358,7 +358,11 @@ def test_outage_of_a_day_costs_few_requests_and_live_data_come_first(spool: Spoo
             lane.roster.add(agent.stream(old[number], f"old{number}"))
             trainings.append(Training(agent, spool, f"now{number}"))
             lane.roster.add(trainings[-1].stream)
-        await asyncio.sleep(86_400)
+        states = set()
+        for _ in range(86_400 // 60):
+            await asyncio.sleep(60)
+            states |= {(lane.state, lane.reason) for lane in chosen}
+        assert states == {("retrying", "502: bad gateway")}
         asked = len(agent.server.requests)
         agent.server.fault = lambda path, body: None
         agent.server.requests.clear()

@@ -126,12 +126,18 @@ class Lane:
     @property
     def state(self) -> str:
         """One of "connecting", "shipping", "retrying" and "parked"."""
-        return self._state if self._endpoint.admits or self._state == "parked" else self._endpoint.state
+        return self._endpoint.state if self._waits_for_server else self._state
 
     @property
     def reason(self) -> str:
         """Why it does not ship, "" while it does."""
-        return self._reason or ("" if self._endpoint.admits else self._endpoint.reason)
+        return self._endpoint.reason if self._waits_for_server else self._reason
+
+    @property
+    def _waits_for_server(self) -> bool:
+        # A server that is back and asks its agents to come one after the other is well.
+        well = self._endpoint.admits or self._endpoint.state == "well"
+        return not well and self._state != "parked"
 
     @property
     def next_try_s(self) -> float | None:
