@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import ssl
@@ -19,7 +20,7 @@ from tests.support.server_process import free_port
 from tests.support.tls_server import NotingServer, write_authority, write_certificate
 from tracker_agent.settings import ServerSettings
 from tracker_agent.tls import CertificateFileError, server_context
-from tracker_agent.transport import Answer, Transport, TransportError
+from tracker_agent.transport import POLLS_MAX, SOCKETS_MAX, Answer, Transport, TransportError
 
 
 @pytest.fixture(scope="module")
@@ -447,3 +448,23 @@ async def test_environment_and_netrc_are_left_alone(
     await ask(local(server), ca_file=good)
 
     assert server.requests[0]["authorization"] == "Bearer tk"
+
+
+@pytest.mark.parametrize(
+    ("method", "other", "most"), [("POST", "GET", SOCKETS_MAX), ("GET", "POST", POLLS_MAX)]
+)
+async def test_connections_are_bounded_and_questions_hold_up_no_records(
+    method: str, other: str, most: int
+) -> None:
+    with NotingServer() as server:
+        async with transport(local(server, scheme="http")) as way:
+            waiting = [asyncio.create_task(way.request(method, "/hold", {})) for _ in range(most + 20)]
+            while server.held < most:
+                await asyncio.sleep(0.01)
+
+            await way.request(other, "/", {})
+
+            assert server.held == most
+            server.go.set()
+            await asyncio.gather(*waiting)
+        assert len(server.requests) == most + 21

@@ -26,6 +26,9 @@ class NotingServer:
     ) -> None:
         self.requests: list[dict[str, str]] = []
         self.client_names: list[str] = []
+        #: Requests that are held back until `go` is set: those to /hold.
+        self.held = 0
+        self.go = threading.Event()
         noting = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -37,6 +40,9 @@ class NotingServer:
                     shown = self.connection.getpeercert() or {}
                     noting.client_names.extend(name for _, name in shown.get("subjectAltName", ()))
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if self.path == "/hold":
+                    noting.held += 1
+                    noting.go.wait(60)
                 self.send_response(200)
                 self.send_header("Content-Length", "2")
                 self.end_headers()
@@ -69,6 +75,7 @@ class NotingServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.go.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
