@@ -108,10 +108,24 @@ def test_screen_shows_what_an_operator_looks_for() -> None:
 
     for part in (
         "stalled", "40 streams: 40 live", "waiting for 75 s", "976.6 KiB/s shipped", "CPU 45 %", "97/70",
-        "retrying", "503: the disk is full (again in 20 s)", "run-0000", "1000 B/s", "ada",
-        "lost 4.0 KiB in 2: deleted",
+        "retrying", "in 20 s", "503: the disk is full", "run-0000", "1000 B/s", "ada",
+        "lost: 4.0 KiB in 2 gaps: deleted",
     ):  # fmt: skip
         assert part in text
+
+
+def test_long_reasons_and_names_leave_room_for_the_figures() -> None:
+    said = message(5, reason="no answer: " + "x" * 500)
+    said["streams"] = [
+        stream(n, run="run-" + "y" * 200, user="z" * 100, bytes_per_s=2048.0) for n in range(5)
+    ]
+
+    for width in (45, 60, 80, 100, 200):
+        text = "\n".join(screen(width, 30, said))
+
+        assert "retrying" in text
+        assert "5.0 MiB" in text
+        assert text.count("2.0 KiB/s") == 5
 
 
 def test_narrow_screen_keeps_runs_rates_and_what_is_behind() -> None:
@@ -126,7 +140,7 @@ def test_names_that_users_choose_cannot_command_the_terminal_or_rich() -> None:
     said = message(1)
     said["streams"] = [stream(1, run="\x1b[2J[bold red]x[/]\n", user="\u202eada")]
 
-    text = "\n".join(screen(120, 30, said))
+    text = "\n".join(screen(160, 30, said))
 
     assert r"\x1b[2J[bold red]x[/]\n" in text
     assert "\x1b" not in text

@@ -38,7 +38,7 @@ _PARTS = {
 }
 #: Under these names a part lists what is wrong.
 _LISTS = ("problems", "over_limit", "refused", "waiting")
-_ANSWERED = re.compile(r"\d{3}: ")
+_ANSWERED = re.compile(r"\d{3}[: ]")
 
 
 def problems(status: Mapping[str, Any]) -> Iterable[str]:

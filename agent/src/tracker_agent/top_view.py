@@ -12,18 +12,22 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .attention import problems
-from .losses import reason_of
+from .attention import loss_text, plural, problems
 from .readable import duration, printable, size
 
-#: Below this many columns only what matters most is shown, below the other one a little less than all.
+#: Below this many columns only what matters most is shown; from the others on there is room for more.
 NARROW_COLUMNS = 60
+USER_COLUMNS = 76
 MEDIUM_COLUMNS = 100
+STREAM_ID_COLUMNS = 112
 #: Rows of lanes and of problems at most; streams get what is left of the screen, and at least a few.
 LANES_MAX = 6
 PROBLEMS_MAX = 5
 STREAMS_MIN = 3
 GPUS_MAX = 8
+#: Long names give way to figures.
+RUN_COLUMNS_MIN = 14
+USER_COLUMNS_MAX = 16
 _COLOURS = {
     "shipping": "green", "idle": "green", "well": "green", "connecting": "yellow", "starting": "yellow",
     "retrying": "yellow", "stalled": "red", "parked": "red", "refused": "red", "stuck": "red",
@@ -74,7 +78,7 @@ def _flow(status: Mapping[str, Any], rates: Mapping[str, float]) -> list[Text]:
     waits = f", waiting for {duration(wait)}" if wait else ""
     known, live, parked = (streams.get(each, 0) for each in ("known", "live", "parked"))
     return [
-        _line(f"{known} streams: {live} live, {behind.get('streams', 0)} behind, {parked} parked"),
+        _line(f"{plural(known, 'stream')}: {live} live, {behind.get('streams', 0)} behind, {parked} parked"),
         _line(
             f"{size(behind.get('bytes', 0))} behind{waits}, {size(rates.get('shipped', 0))}/s shipped, "
             f"{size(rates.get('sent', 0))}/s on the wire"
@@ -104,59 +108,51 @@ def _machine(host: Mapping[str, float], width: int) -> list[Text]:
 
 
 def _lanes(lanes: list[Mapping[str, Any]], width: int) -> Table:
-    table = _table("Key", "State", "Behind", "Streams", "Contact", "Why not")
-    shown = [True, True, True, width >= NARROW_COLUMNS, width >= MEDIUM_COLUMNS, width >= NARROW_COLUMNS]
+    """Return the lanes; why one does not ship stands among the problems, which have room for it."""
+    table = _table("Key", "State", "Behind", "Streams", "Contact", "Next try")
+    table.columns[0].max_width = max(RUN_COLUMNS_MIN, width - 60)
+    shown = [True, True, True, width >= NARROW_COLUMNS, width >= NARROW_COLUMNS, width >= NARROW_COLUMNS]
     for lane in lanes:
-        contact = lane.get("last_contact_s")
-        again = lane.get("next_try_s")
-        reason = lane["reason"] + (f" (again in {duration(again)})" if again is not None else "")
-        state = _line(lane["state"], _COLOURS.get(lane["state"], ""))
+        contact, again = lane.get("last_contact_s"), lane.get("next_try_s")
         where = f" → {lane['server']}" if lane.get("server") and width >= MEDIUM_COLUMNS else ""
-        row = [
+        table.add_row(
             _line(f"{lane['credential']}{where}"),
-            state,
+            _line(lane["state"], _COLOURS.get(lane["state"], "")),
             _line(_short(lane.get("behind_bytes", 0))),
             _line(str(lane["streams"])),
             _line("never" if contact is None else f"{duration(contact)} ago"),
-            _line(reason),
-        ]
-        table.add_row(*row)
+            _line("-" if again is None else f"in {duration(again)}"),
+        )
     return _with_columns(table, shown)
 
 
-def _streams(streams: list[Mapping[str, Any]], room: int, width: int) -> Table:
+def _streams(streams: list[Mapping[str, Any]], room: int, width: int) -> RenderableType:
+    if not streams:
+        return _line("no stream is live or behind", "dim")
     table = _table("Run", "Rate", "Behind", "Waits", "User", "State", "Stream")
-    shown = [
-        True,
-        True,
-        True,
-        width >= NARROW_COLUMNS,
-        width >= NARROW_COLUMNS,
-        True,
-        width >= MEDIUM_COLUMNS,
-    ]
+    waits, user, stream = width >= NARROW_COLUMNS, width >= USER_COLUMNS, width >= STREAM_ID_COLUMNS
+    table.columns[0].max_width = max(RUN_COLUMNS_MIN, width - (98 if stream else 64 if user else 46))
+    table.columns[4].max_width = USER_COLUMNS_MAX
     for each in streams[:room]:
         state = each["parked"] or ("live" if each["live"] else "ended")
-        waits = each["waits_s"]
+        waiting = each["waits_s"]
         table.add_row(
             _line(each["run"] or "(this agent)"),
             _line(f"{_short(each['bytes_per_s'])}/s" if each["bytes_per_s"] else "-"),
             _line(_short(each["behind_bytes"]) if each["behind_bytes"] else "-"),
-            _line(duration(waits) if waits >= 1 else "-", "yellow" if waits >= 60 else ""),
+            _line(duration(waiting) if waiting >= 1 else "-", "yellow" if waiting >= 60 else ""),
             _line(str(each["user"])),
             _line(state, "red" if each["parked"] else "dim" if not each["live"] else ""),
             _line(each["stream"], "dim"),
         )
-    if not streams:
-        table.add_row(_line("no stream is live or behind", "dim"), *[""] * (len(table.columns) - 1))
-    return _with_columns(table, shown)
+    return _with_columns(table, [True, True, True, waits, user, True, stream])
 
 
 def _wrong(status: Mapping[str, Any]) -> list[Text]:
     """Return what was lost, then what needs attention, cut to a few lines."""
     losses = status["shipping"].get("losses", {})
     lost = [
-        _line(f"lost {size(each['bytes'])} in {each['gaps']}: {reason_of(text).code}", "red")
+        _line(loss_text(text, each), "red")
         for text, each in sorted(losses.items(), key=lambda item: -item[1]["bytes"])
     ]
     lines = lost[:PROBLEMS_MAX] + [
