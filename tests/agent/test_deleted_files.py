@@ -104,6 +104,7 @@ async def test_agent_out_of_descriptors_goes_on_with_fewer(
     spool: Spool, server: FakeTrackerServer, start: Start
 ) -> None:
     streams = [spool.write(run=f"run{number}", records=3) for number in range(150)]
+    # Read now: the test is short of descriptors later, too.
     contents = {stream: spool.content(stream) for stream in streams}
     async with start(files=FileSettings(enabled=False)) as pipeline:
         await eventually(lambda: pipeline._lanes.all())
@@ -111,9 +112,7 @@ async def test_agent_out_of_descriptors_goes_on_with_fewer(
         used = len(list(Path("/proc/self/fd").iterdir()))
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, hard))
         try:
-            await eventually(
-                lambda: all(server.content(s) == spool.content(s) for s in streams), timeout_s=40
-            )
+            await eventually(lambda: all(server.content(s) == c for s, c in contents.items()), timeout_s=60)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert pipeline.status()["losses"] == {}

@@ -206,7 +206,6 @@ class Scanner:
             changed = (status.st_mtime_ns, status.st_ino) != directory.stamp or not directory.settled
             if (changed or now >= directory.relist_at) and now >= directory.not_before:
                 self._list(directory, now, findings)
-            self._note(directory.foreign, place.path, None)
         except FileNotFoundError:
             pass  # its parent's listing will say so
         except Refused as error:
