@@ -90,6 +90,7 @@ def test_a_run_is_done_when_a_walk_after_its_end_finds_nothing_new() -> None:
     run.see(tree(a=1, b=1), 3.0)
     assert not run.done
     store(run, "files/b", 4.0)
+    run.look_again_if_through(4.0)
     assert run.walk_at == 4.0
     run.see(tree(a=1, b=2), 5.0)
     assert not run.done

@@ -73,7 +73,9 @@ class FileCounts:
     def set_aside(self, run: RunFiles, file: File, reason: str) -> None:
         """Give up a version that is not accepted."""
         self.lose(run, file.path, file.signature.size, reason)
-        run.set_aside(file, reason, self.clock.monotonic())
+        now = self.clock.monotonic()
+        run.set_aside(file, reason, now)
+        run.look_again_if_through(now)
 
     def begin_again(self, run: RunFiles, file: File) -> None:
         """Have a file read again: it is not what was to be sent any more."""

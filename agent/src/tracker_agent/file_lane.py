@@ -31,6 +31,8 @@ UNKNOWN_FIRST_S = 0.25
 UNKNOWN_MAX_S = 60.0
 #: A version that the server was told of so often is put off.
 TOLD_MAX = 4
+#: Files become ready one by one; what becomes ready within this time goes into one request.
+GATHER_S = 0.05
 #: How often what was put off is looked at.
 IDLE_S = 1.0
 
@@ -110,6 +112,7 @@ class FileLane:
                     raise LockedOut("the server takes no files: it is older than this agent")
                 if not await self._turn():
                     await self._wait(IDLE_S)
+                    await asyncio.sleep(GATHER_S)
                 continue
             except* FilesUnavailable as group:
                 pause = self._unavailable(_first(group))
@@ -193,6 +196,7 @@ class FileLane:
         for (file, version), outcome in zip(versions, answer.outcomes, strict=True):
             if file.version is version and run in self.runs:
                 self._apply(run, file, version, outcome, now)
+        run.look_again_if_through(now)
 
     def _apply(self, run: RunFiles, file: File, version: Version, outcome: FileOutcome, now: float) -> None:
         if outcome.state == "stored":

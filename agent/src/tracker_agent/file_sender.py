@@ -36,6 +36,10 @@ DISK_WAIT_S = 30.0
 SETBACKS_MAX = 5
 
 
+#: Some bytes in some project.
+Content = tuple[Destination | None, str]
+
+
 @dataclass(eq=False, slots=True)
 class _Upload:
     """A file that is open for sending."""
@@ -47,6 +51,11 @@ class _Upload:
     destination: Destination
     fd: int
     setbacks: int = 0
+
+    @property
+    def content(self) -> Content:
+        """What is sent, and whereto."""
+        return (self.destination, self.version.digest)
 
     @property
     def wanted(self) -> bool:
@@ -73,18 +82,39 @@ class FileSender:
         self._counts = counts
         self._records_wait = records_wait
         self._large: _Upload | None = None
+        self._arrived: set[Content] = set()  #: since files were last chosen
 
     async def send(self, runs: Iterable[RunFiles], watches: Mapping[RunFiles, FileWatch]) -> bool:
         """Send some small files and a part of a large one. Return False when there was nothing to send."""
+        small, large = self._choose(runs)
+        await self._send_small(small, watches)
+        await self._send_large(large, watches)
+        return bool(small or large)
+
+    def _choose(
+        self, runs: Iterable[RunFiles]
+    ) -> tuple[list[tuple[RunFiles, File]], list[tuple[RunFiles, File]]]:
+        """Return some small files and all large ones, of several with one content in a project the first."""
         now = self._clock.monotonic()
         small: list[tuple[RunFiles, File]] = []
         large: list[tuple[RunFiles, File]] = []
+        chosen: set[Content] = set()
+        if self._large is not None:
+            chosen.add(self._large.content)
         for run in runs:
-            for file in run.to_send(now):
-                (small if self._is_small(file) else large).append((run, file))
-        await self._send_small(small[:SMALL_PER_TURN], watches)
-        await self._send_large(large, watches)
-        return bool(small or large)
+            for file in list(run.to_send(now)):
+                assert file.version is not None
+                content = (run.destination, file.version.digest)
+                if content in self._arrived:
+                    file.version.stage = Stage.TELL  # another file brought its bytes
+                elif content not in chosen:
+                    chosen.add(content)
+                    if not self._is_small(file):
+                        large.append((run, file))
+                    elif len(small) < SMALL_PER_TURN:
+                        small.append((run, file))
+        self._arrived.clear()
+        return small, large
 
     def smaller_parts(self) -> None:
         """Send less at a time from now on: a part took too long."""
@@ -220,6 +250,7 @@ class FileSender:
             self._counts.begin_again(upload.run, upload.file)
         elif answer.done:
             version.stage = Stage.TELL
+            self._arrived.add(upload.content)
             self.part_bytes = min(PART_BYTES, self.part_bytes * 2)
         else:
             if answer.offset <= version.offset:  # the server has less than it said

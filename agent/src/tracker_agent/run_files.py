@@ -235,8 +235,11 @@ class RunFiles:
         elif not file.up_to_date:
             file.waiting_since = now
             self.unread = True
+
+    def look_again_if_through(self, now: float) -> None:
+        """Have a run that has ended walked once more when all is sent, for what changed meanwhile."""
         if self.ended and all(each.up_to_date for each in self.files.values()):
-            self.walk_at = now  # once more: has anything changed meanwhile?
+            self.walk_at = now
 
     def tell_all_again(self) -> None:
         """Forget what the server has: it was restored, or it is another one."""

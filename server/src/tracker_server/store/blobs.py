@@ -57,14 +57,14 @@ class BlobDirectory:
     def adopt(self, file: Path, project_id: int, sha256: str) -> None:
         """Make a file of the same disk, whose digest was checked, a blob. Raise OSError."""
         path = self._path(project_id, sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _ensure_directory(path.parent, self.root)
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
         file.replace(path)
-        self._sync(path)
+        _sync_directory(path.parent)
 
     def put(self, project_id: int, sha256: str, blocks: Iterable[bytes]) -> int:
         """Store a blob and return its length once it is on disk. Raise BlobMismatch on other bytes."""
@@ -73,7 +73,7 @@ class BlobDirectory:
         digest = hashlib.sha256()
         size = 0
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _ensure_directory(path.parent, self.root)
             self.unfinished.mkdir(exist_ok=True)
             with temporary.open("xb") as file:
                 for block in blocks:
@@ -85,17 +85,12 @@ class BlobDirectory:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-            self._sync(path)
+            _sync_directory(path.parent)
         except OSError as error:
             raise as_store_error(error, "blob %s" % sha256, self.root) from error
         finally:
             temporary.unlink(missing_ok=True)
         return size
-
-    def _sync(self, path: Path) -> None:
-        """Write down the names that lead to a blob."""
-        for directory in (path.parent, path.parent.parent, self.root):
-            _sync_directory(directory)
 
     def _path(self, project_id: int, sha256: str) -> Path:
         if not _SHA256.match(sha256):
@@ -108,6 +103,16 @@ def as_store_error(error: OSError, what: str, root: Path) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull("the disk of %s is full" % root)
     return StoreUnavailable("%s cannot be stored: %s" % (what, error))
+
+
+def _ensure_directory(path: Path, root: Path) -> None:
+    """Make a directory below root, and have its name on disk before anything is put into it."""
+    if path == root:
+        path.mkdir(parents=True, exist_ok=True)
+    elif not path.is_dir():
+        _ensure_directory(path.parent, root)
+        path.mkdir(exist_ok=True)
+        _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:
