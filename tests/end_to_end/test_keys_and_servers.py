@@ -80,6 +80,10 @@ def another_key(server: ServerProcess, principal: str) -> str:
     return key
 
 
+def revoke(server: ServerProcess, key: str) -> None:
+    server.request("DELETE", f"/api/v1/keys/{key_id(key)}")
+
+
 def key_id(key: str) -> str:
     return key.split("_")[1]
 
@@ -130,7 +134,7 @@ def test_keys_are_revoked_and_replaced_while_users_train_and_nothing_is_lost_or_
                 wait_until(lambda s=server, r=run: points(s, r), what=f"points of {run}")
 
             # Ada's key is revoked: her runs wait, everybody else's go on.
-            first.command("key", "revoke", key_id(ada_key))
+            revoke(first, ada_key)
             name = f"uid-{ADA}-{key_id(ada_key)}"
             wait_until(lambda: (lane(agent, name) or {}).get("state") == "parked", what="ada's lane parked")
             assert "401" in (lane(agent, name) or {})["reason"]
@@ -142,7 +146,7 @@ def test_keys_are_revoked_and_replaced_while_users_train_and_nothing_is_lost_or_
             wait_until(lambda: len(points(first, "of-ada")) > seen, what="more of ada's")
 
             # Ben's key is replaced under its name, as by a new training with another TRACKER_API_KEY.
-            second.command("key", "revoke", key_id(ben_key))
+            revoke(second, ben_key)
             wait_until(
                 lambda: (lane(agent, f"second.uid-{BEN}-team") or {}).get("state") == "parked",
                 what="ben's lane parked",
@@ -150,9 +154,8 @@ def test_keys_are_revoked_and_replaced_while_users_train_and_nothing_is_lost_or_
             login(agent, BEN, another_key(second, "ben"), "--server", second.url, "--account", "team")
 
             # The operator replaces his key in its file, and only then revokes the old one.
-            write_secret(key_file, first.command("key", "create", "--name", "new", "--scopes", "ingest",
-                                                 "--service", "agents"))  # fmt: skip
-            first.command("key", "revoke", key_id(operators))
+            write_secret(key_file, another_key(first, "agents"))
+            revoke(first, operators)
 
             logged = {
                 "of-ada": (first, ada.stop()),
