@@ -256,6 +256,9 @@ class Lane:
                 size = sum(part.size for part in parts)
                 if not memory.resize(MEMORY_PER_BYTE * size):
                     # A line as large as all the memory, and another one is on its way: later.
+                    del parts, readings
+                    memory.release()
+                    await allowance.memory.given_back()
                     for stream in boarded:
                         self.roster.ready(stream)
                     return

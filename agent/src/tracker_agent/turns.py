@@ -62,6 +62,7 @@ class Turns:
         self._waiting: dict[bool, deque[tuple[Turn, asyncio.Future[None]]]] = {True: deque(), False: deque()}
         self._given = {True: 0, False: 0}  # while the other kind waited
         self._overdrawn: Turn | None = None
+        self._watching: list[asyncio.Future[None]] = []  # who waits for anything to be given back
 
     @property
     def waiting(self) -> int:
@@ -95,7 +96,17 @@ class Turns:
         self._account(turn, -turn.amount)
         if self._overdrawn is turn:
             self._overdrawn = None
+        watching, self._watching = self._watching, []
+        for future in watching:
+            if not future.done():
+                future.set_result(None)
         self._grant()
+
+    async def given_back(self) -> None:
+        """Wait until somebody gives units back: only for those who know that somebody holds some."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watching.append(future)
+        await future
 
     def resize_turn(self, turn: Turn, amount: int) -> bool:
         """See Turn.resize."""

@@ -87,6 +87,9 @@ class Uploader:
             self._apply(parts, verdict.streams)
         elif isinstance(part.piece, Missing):
             self._park(part.stream, f"the server refuses a gap: {reason}")
+        elif part.piece.data[:2] == _HEADER_START:
+            # Without it nothing of its segment could ever be stored.
+            self._park(part.stream, f"the server refuses the HEADER of a segment: {reason}")
         elif not self._client.took_records:
             self._park(part.stream, f"the server has taken no record yet, and refuses this one: {reason}")
         else:
