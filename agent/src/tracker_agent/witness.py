@@ -141,7 +141,10 @@ class Witness:
         if self._remembered and self._remembered.pop(stream.key, None) is not None:
             self._changed()
         case = self._cases.pop(stream.key, None)
-        if case is not None and case.baseline is not None:
+        if case is None:
+            return
+        self._changed()
+        if case.baseline is not None:
             self._let_go.append(case.baseline)
             case.baseline = None
             self._something.set()
