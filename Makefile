@@ -11,7 +11,7 @@ MANIFESTS := $(PACKAGES:%=%/pyproject.toml)
 DEBIAN_PACKAGES := acl chromium fonts-dejavu-core fuse3 gcc git iproute2 libc6-dev mmdebstrap nftables openssl strace systemd
 
 .DELETE_ON_ERROR:
-.PHONY: bench check clean demo deps format help lock test ui
+.PHONY: bench chaos check clean demo deps format help lock test ui
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: $(STAMPS)/installed ui  ## server, agent and a training; DEMO_EXIT=1 verif
 
 test: $(STAMPS)/dev ui  ## run the tests; at the end, what this machine lacks for some
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: $(STAMPS)/dev ui  ## hundreds of real faults, then account for every record; CHAOS_ARGS="--seed N" replays
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 check: $(STAMPS)/dev  ## lint and check types
 	$(BIN)/ruff check .

@@ -66,6 +66,35 @@ def test_a_full_disk_costs_counted_records_and_one_warning(small_disk: Path) -> 
     assert stream.exits == [0]
 
 
+def test_a_process_whose_stream_could_not_be_created_reports_its_loss_at_its_end(small_disk: Path) -> None:
+    script = """
+        import os, sys, tracker
+        run = tracker.init(id="run")
+        with open(sys.argv[1], "wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(bytes(4096))
+            except OSError:
+                pass
+        child = os.fork()
+        for step in range(7):
+            if not child:
+                tracker.log({"child": step})
+        if child:
+            os.waitpid(child, 0)
+        else:
+            os.unlink(sys.argv[1])
+        tracker.finish()
+        os._exit(0)
+    """
+
+    run_script(script, str(small_disk / "filler"), TRACKER_DIR=str(small_disk / "spool"))
+
+    streams = reading(small_disk)
+    assert [[lost.records for lost in stream.of(kinds.LOST)] for stream in streams].count([7]) == 1
+    assert [stream.exits for stream in streams] == [[0], [0]]
+
+
 def test_a_quota_costs_counted_records_until_it_is_raised(tmp_path: Path) -> None:
     script = """
         import resource, tracker

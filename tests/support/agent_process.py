@@ -49,10 +49,19 @@ class AgentProcess(ServiceProcess):
         """Start the process without waiting for it."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tracker_agent.cli", "run", "--config", str(self.config)],
+                [
+                    *self.prefix,
+                    sys.executable,
+                    "-m",
+                    "tracker_agent.cli",
+                    "run",
+                    "--config",
+                    str(self.config),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=os.environ | self.environment,
             )
 
     def delete_state(self) -> None:

@@ -20,6 +20,7 @@ from tests.support import require
 #: EXT4_IOC_SHUTDOWN: from then on every access is EIO; NOLOGFLUSH: the journal in memory is lost as well.
 _SHUTDOWN, _NOLOGFLUSH = 0x8004587D, 2
 _UNMOUNT_TRIES = 100
+_LET_GO_TRIES = 500
 
 
 class Disk:
@@ -116,6 +117,16 @@ class LoopDisk(Disk):
             # Written out every second, so that a power failure takes some of a run and not all of it.
             subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", self._image], check=True, capture_output=True)
         self._mount("-o", "loop,commit=1", self._image)
+        self.free()  # that it was freed may have gone with the power
+
+    def unmount(self) -> None:
+        """Unmount it, and wait until nobody holds a copy of the mount either, in whatever namespace."""
+        super().unmount()
+        for _ in range(_LET_GO_TRIES):
+            if not _run("losetup", "-j", self._image).stdout:
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"another mount namespace still uses {self.path}: {_mounted_by(self.path)}")
 
     def cut_power(self) -> None:
         """Let every access fail with EIO from now on, and drop what was not written back.
@@ -135,6 +146,18 @@ class LoopDisk(Disk):
     def thaw(self) -> None:
         """Let go what hangs."""
         subprocess.run(["fsfreeze", "-u", self.path], check=True, capture_output=True)
+
+
+def _mounted_by(path: Path) -> list[str]:
+    """Return the command lines of processes in whose namespace something is mounted there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f" {path} " in (process / "mountinfo").read_text():
+                found.append((process / "cmdline").read_text().replace("\0", " ")[:300])
+        except OSError:
+            pass  # it ended
+    return found
 
 
 def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:

@@ -55,13 +55,15 @@ class ServerProcess(ServiceProcess):
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.prefix,
                     *(sys.executable, "-m", "tracker_server.cli", "run", "--data", str(self.data)),
                     *("--host", "127.0.0.1", "--port", str(self.port), *self._arguments),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={name: v for name, v in os.environ.items() if not name.startswith("TRACKER_SERVER_")},
+                env={name: v for name, v in os.environ.items() if not name.startswith("TRACKER_SERVER_")}
+                | self.environment,
             )
         if wait:
             self.wait_until_ready()

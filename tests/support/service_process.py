@@ -14,6 +14,9 @@ class ServiceProcess:
     def __init__(self, log_path: Path) -> None:
         self.log_path = log_path
         self.process: subprocess.Popen[bytes] | None = None
+        #: What the command starts with (nsenter, unshare …), and what its environment has besides ours.
+        self.prefix: tuple[str, ...] = ()
+        self.environment: dict[str, str] = {}
         self.kills = 0
 
     def start(self) -> None:

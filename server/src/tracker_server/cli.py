@@ -109,6 +109,7 @@ def _run(options: argparse.Namespace) -> None:
     data.ensure_exists()
     data.lock()
     try:
+        data.write_back()
         listener = listen(settings.http.host, settings.http.port)
         server = Server(settings, data)
         try:

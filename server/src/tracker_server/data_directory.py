@@ -69,6 +69,19 @@ class DataDirectory:
             ) from error
         self._lock_fd = fd
 
+    def write_back(self) -> None:
+        """Have the database on disk before anything is acknowledged on top of it.
+
+        What was put back from a backup a moment ago may still be in memory only, and the commits that
+        follow sync nothing but what they write themselves.
+        """
+        for path in (*self.path.glob(self._database.name + "*"), self.path):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
     def unlock(self) -> None:
         """Let another server in. May be called twice."""
         if self._lock_fd is not None:

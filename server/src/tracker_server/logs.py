@@ -14,6 +14,9 @@ import structlog
 
 from .config import LogSettings
 
+#: How soon asyncio may complain again.
+SAME_LINE_S = 1.0
+
 
 class UnfailingStream:
     """Passes text on to a stream, and counts what the stream does not take."""
@@ -37,6 +40,24 @@ class UnfailingStream:
 
     def flush(self) -> None:
         """Do nothing: write() leaves nothing behind."""
+
+
+class _OneLine(logging.Filter):
+    """asyncio reports each connection it cannot accept with a traceback: say it in a line, once a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info is None or not isinstance(record.exc_info[1], OSError):
+            return True
+        record.msg, record.args = f"{str(record.msg).splitlines()[0]}: {record.exc_info[1]}", ()
+        record.exc_info = None
+        again = record.created - self._said < SAME_LINE_S
+        if not again:
+            self._said = record.created
+        return not again
 
 
 def configure_logs(settings: LogSettings) -> None:
@@ -66,4 +87,5 @@ def configure_logs(settings: LogSettings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream),  # type: ignore[arg-type]
     )
+    logging.getLogger("asyncio").addFilter(_OneLine())
     logging.basicConfig(stream=stream, level=max(level, logging.WARNING), format="%(name)s: %(message)s")

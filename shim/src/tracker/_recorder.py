@@ -122,13 +122,16 @@ class Recorder:
                 return
             if self._nested is not None:
                 self._nested.end(code)
-            if self._writer is not None:
+            if self._unreported and not self.busy:
+                # A stream that could not be created has one more chance: else nobody hears of the loss.
+                self._refusal = None
+            if self._writer is not None or (self._unreported and not self.busy):
                 try:
                     self.append(EXIT, Exit(self.time(), code, exception, facts).encode())
                 except (OSError, ValueError):
                     # Without EXIT the agent will find the stream's writer gone: visible, and true.
                     self.lost += 1
-                if not self.busy:
+                if not self.busy and self._writer is not None:
                     self._writer.close()
             self.pid = 0
             self.append = self._refuse

@@ -7,6 +7,8 @@ injected into the server's own system calls.
 from __future__ import annotations
 
 import http.client
+import resource
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import pytest
 
 from tests.support import require
 from tests.support.agent_process import wait_until
-from tests.support.faulty_disks import SmallDisk
+from tests.support.faulty_disks import LoopDisk, SmallDisk
 from tests.support.http_client import Answer, ask
 from tests.support.injected import injected
 from tests.support.record_stream import RecordStream, send
@@ -182,6 +184,41 @@ def test_server_killed_at_any_step_of_a_commit_has_all_of_it_or_nothing(tmp_path
             assert stored_steps(server, "killed") == list(range(before + 20))
 
 
+def test_power_cut_takes_nothing_acknowledged_not_even_on_a_database_put_back_a_moment_ago(
+    tmp_path: Path,
+) -> None:
+    stream = RecordStream("power", "disks")
+    record(stream, 0)
+    with LoopDisk(tmp_path / "disk", 64 * MIB) as disk:
+        server = ServerProcess(disk.path / "server")
+        server.log_path = tmp_path / "server.log"
+        with server:
+            key = server.ingest_key
+            assert send(server.url, key, stream.take()).status == 200
+            server.stop()
+            content = (server.data / "tracker.db").read_bytes()
+            for file in server.data.glob("tracker.db*"):
+                file.unlink()
+            (server.data / "tracker.db").write_bytes(content)
+            server.start()
+            record(stream, 1)
+            assert send(server.url, key, stream.take()).status == 200
+
+            disk.cut_power()
+            record(stream, 2)
+            entry = stream.take()
+            check_told_to_come_back(send(server.url, key, entry))
+            server.kill()
+            disk.unmount()
+            disk.mount()
+            server.start()
+
+            assert stored_steps(server, "power") == [0, 1]
+            assert send(server.url, key, entry).status == 200
+            assert stored_steps(server, "power") == [0, 1, 2]
+        check_no_surprise(server.log())
+
+
 def test_keys_do_not_get_into_the_log_with_a_failure_nobody_foresaw() -> None:
     script = (
         "import structlog; from tracker_server.config import LogSettings; "
@@ -198,6 +235,24 @@ def test_keys_do_not_get_into_the_log_with_a_failure_nobody_foresaw() -> None:
 
     assert "ZeroDivisionError" in done.stderr
     assert "tk_secret" not in done.stderr
+
+
+def test_want_of_descriptors_is_a_line_a_second_and_passes(server: ServerProcess) -> None:
+    assert server.process is not None
+    start_of_log = len(server.log())
+    soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    used = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used, hard))
+    waiting = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(20)]
+    wait_until(lambda: "Too many open files" in server.log()[start_of_log:], what="the complaint")
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert wait_until(lambda: ask(server.url, "GET", "/readyz").status == 200, what="an answer")
+    for connection in waiting:
+        connection.close()
+    said = server.log()[start_of_log:]
+    check_no_surprise(said)
+    assert said.count("Too many open files") < 5
 
 
 def test_log_on_a_full_disk_is_counted_and_goes_on_later(tmp_path: Path) -> None:
