@@ -29,6 +29,12 @@ SETBACKS_MAX = 5
 #: it refuses then is kept and tried again later.
 REFUSALS_MAX = 16  #: of one stream
 REFUSALS_PER_LANE_MAX = 100
+#: Where no record was taken since the agent started, the first one that is refused is asked about this often.
+SUSPICIONS_MAX = 3
+#: Such lines that are remembered.
+SUSPECTS_MAX = 1000
+
+_HEADER_START = b"\x93\x00"
 
 
 class Uploader:
@@ -53,6 +59,7 @@ class Uploader:
         self._log = log
         self._probe_interval_s = probe_interval_s
         self._begin_of = begin_of  # the first line of a stream, None where it cannot be read
+        self._suspects: dict[tuple[StreamKey, int], int] = {}
         self._refusals: deque[float] = deque(maxlen=REFUSALS_PER_LANE_MAX)
 
     async def send(self, parts: Sequence[Part]) -> None:
@@ -90,7 +97,7 @@ class Uploader:
         elif part.piece.data[:2] == _HEADER_START:
             # Without it nothing of its segment could ever be stored.
             self._park(part.stream, f"the server refuses the HEADER of a segment: {reason}")
-        elif not self._client.took_records:
+        elif not self._client.took_records and self._is_suspect(part):
             self._park(part.stream, f"the server has taken no record yet, and refuses this one: {reason}")
         else:
             why = LossReason.TOO_LARGE if isinstance(verdict, TooLarge) else LossReason.REFUSED
@@ -100,6 +107,14 @@ class Uploader:
         """Return whether a server that refused something takes what it had before: then it is well."""
         known = await self._begin_of(stream) if stream.position else None
         return isinstance(await self._client.ingest([] if known is None else [Part(stream, known)]), Accepted)
+
+    def _is_suspect(self, part: Part) -> bool:
+        """Return whether the fault may be the server's. Asked again and again, it must be the line's."""
+        line = (part.stream.key, part.offset)
+        if len(self._suspects) >= SUSPECTS_MAX:
+            self._suspects.clear()
+        self._suspects[line] = self._suspects.get(line, 0) + 1
+        return self._suspects[line] <= SUSPICIONS_MAX
 
     def _park(self, stream: Stream, reason: str) -> None:
         self._roster.park(stream, "refused", reason, self._probe_interval_s)
