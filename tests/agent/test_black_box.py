@@ -28,7 +28,7 @@ def writing(spool: Spool, end: str = "", cgroup: Path | None = None) -> LiveWrit
     return LiveWriter(spool.run("run"), end=end, cgroup=cgroup)
 
 
-async def gone(server: FakeTrackerServer, stream: bytes, timeout_s: float = 10.0) -> dict[str, Any]:
+async def gone(server: FakeTrackerServer, stream: bytes, timeout_s: float = 30.0) -> dict[str, Any]:
     """Return the facts of the observation that a stream's writer is gone."""
     await eventually(
         lambda: [state for state, _ in server.states(stream)][-1:] == ["gone"], timeout_s, "the end is seen"

@@ -53,8 +53,10 @@ class Bench:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(lambda: self.detail(run), what="the run appears")
-        wait_until(lambda: self.detail(run)["streams"][0]["observed"], what="its writer is seen")
+        wait_until(lambda: self.detail(run), what="the run appears", timeout_s=60)
+        wait_until(
+            lambda: self.detail(run)["streams"][0]["observed"], what="its writer is seen", timeout_s=60
+        )
         return process
 
     def path(self, run: str) -> str:
@@ -99,8 +101,8 @@ def test_a_run_that_allows_it_is_stopped_from_the_server(bench: Bench, end: list
     answer = ask(bench.server.url, "POST", bench.path("asked") + "/stop", key=bench.server.admin_key)
 
     assert answer.status == 202
-    assert training.wait(30) == -signal.SIGINT
-    wait_until(lambda: bench.state("asked") == "failed", what="its end is known")
+    assert training.wait(60) == -signal.SIGINT
+    wait_until(lambda: bench.state("asked") == "failed", what="its end is known", timeout_s=60)
     detail = bench.detail("asked")
     assert (detail["cause"], detail["exit_code"]) == ("stopped by admin", 130)
     assert detail["summary"]["saved"] == 1.0
@@ -134,7 +136,7 @@ def test_a_silent_agent_is_no_crash_and_a_crash_behind_a_dead_agent_is_told_late
     assert bench.state("lives") == "running"
     assert bench.state("dies") == "running"  # nobody has said otherwise
     bench.agent.start()
-    wait_until(lambda: bench.state("dies") == "crashed", what="the crash is told")
+    wait_until(lambda: bench.state("dies") == "crashed", what="the crash is told", timeout_s=60)
     assert "no agent ran" in bench.crash("dies")["writers"][0]["evidence"]["missing"]
     assert bench.state("lives") == "running"
 
@@ -160,7 +162,7 @@ def test_a_training_killed_for_memory_shows_that_and_its_host(bench: Bench, end:
         end.append(training)
         next(bench.agent.spool.glob("*/hungry")).joinpath("eat").touch()
         assert training.wait(60) == -signal.SIGKILL
-        wait_until(lambda: bench.state("hungry") == "crashed", what="the crash is told")
+        wait_until(lambda: bench.state("hungry") == "crashed", what="the crash is told", timeout_s=60)
 
     crash = bench.crash("hungry")
     assert crash["cause"] == KILLED_FOR_MEMORY
