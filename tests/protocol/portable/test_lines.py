@@ -214,9 +214,23 @@ class Headers(unittest.TestCase):
             {"stop": 1},
             {"version": "1"},
             {"machine": None},
+            {"server": ""},
+            {"server": 5},
+            {"server": "h" * 2049},
+            {"account": ""},
+            {"account": "a" * 65},
+            {"account": "../other"},
+            {"account": ["a"]},
         ):
             line = encode_header(HEADER._replace(**fields))
             self.assertRaises(HeaderError, read_header, line)
+
+    def test_server_and_account_are_kept_and_absent_ones_change_no_byte(self):
+        both = HEADER._replace(server="https://tracker.example.org", account="4f8a1c22")
+
+        self.assertEqual(read_header(encode_header(both))[0], both)
+        self.assertNotIn(b"server", encode_header(HEADER))
+        self.assertNotIn(b"account", encode_header(HEADER))
 
     def test_a_newer_version_and_unknown_keys_are_read(self):
         fields = {k: v for k, v in HEADER._asdict().items() if v is not None}
