@@ -167,6 +167,23 @@ def test_writers_that_join_later_are_none_of_an_earlier_request(server: ServerPr
     assert ids(poll(server, keys.agent, "m-7")) == []
 
 
+def test_a_writer_that_joins_a_run_being_stopped_is_not_asked(server: ServerProcess, keys: Keys) -> None:
+    run = Stoppable(server, keys.agent, machine="m-8")
+    number = run.stop().json["id"]
+    beside, elsewhere = (
+        RecordStream(run.run, "stopping", stop=True, machine=machine) for machine in ("m-8", "m-9")
+    )
+
+    send(server.url, keys.agent, beside.take(), elsewhere.take())
+
+    request = poll(server, keys.agent, "m-8").json["requests"][0]
+    assert (request["id"], [each["stream"] for each in request["streams"]]) == (
+        number,
+        [run.writer.stream.hex()],
+    )
+    assert ids(poll(server, keys.agent, "m-9")) == []
+
+
 @pytest.mark.parametrize("who", ["read", "ingest", "foreign_admin", "foreign_read", "foreign_ingest"])
 def test_who_may_not_write_a_run_may_not_stop_it(server: ServerProcess, keys: Keys, who: str) -> None:
     run = Stoppable(server, keys.agent)
