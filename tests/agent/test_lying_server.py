@@ -338,7 +338,9 @@ def test_restored_server_gets_again_what_it_lost_and_what_is_gone_becomes_a_gap(
         lane.roster.add(shipped)
         lane.roster.add(other)
         await agent.until(lambda: len(agent.ended) == 2)
-        # The backup had nothing of either; of one stream the first segments were cleaned up meanwhile.
+        # The backup had nothing of either; of one stream the first segments were cleaned up meanwhile,
+        # and no open descriptor keeps them readable.
+        agent.files.close_all()
         for path in spool.segments(stream)[:3]:
             path.unlink()
         agent.scan(shipped.entry.tail)
