@@ -28,7 +28,7 @@ ANSWER_BYTES_MAX = 16 * 1024 * 1024
 SOCKETS_MAX = 32
 POLLS_MAX = 64
 #: For a look at a certificate that is not trusted.
-GLIMPSE_S = 5.0
+GLIMPSE_S = 10.0
 
 
 class TransportError(Exception):
