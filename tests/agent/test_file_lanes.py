@@ -283,6 +283,7 @@ def test_a_live_file_that_only_grows_is_sent_while_it_grows(
 
 def test_deleting_a_file_while_it_is_sent_stops_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_sender, "PART_BYTES", 100_000)
+    monkeypatch.setattr("tracker_agent.file_lane.IDLE_S", 1000.0)  # there is always a part to send
 
     async def body() -> None:
         place = host.run("deleted")

@@ -88,8 +88,8 @@ class FileSender:
         """Send some small files and a part of a large one. Return False when there was nothing to send."""
         small, large = self._choose(runs)
         await self._send_small(small, watches)
-        await self._send_large(large, watches)
-        return bool(small or large)
+        sent_large = await self._send_large(large, watches)
+        return bool(small) or sent_large
 
     def _choose(
         self, runs: Iterable[RunFiles]
@@ -161,14 +161,14 @@ class FileSender:
 
     async def _send_large(
         self, files: list[tuple[RunFiles, File]], watches: Mapping[RunFiles, FileWatch]
-    ) -> None:
-        """Send a part of one large file, of the same one until it is through."""
+    ) -> bool:
+        """Send a part of one large file, of the same one until it is through. False: there is none."""
         if self._large is None and files:
             run, file = min(files, key=lambda each: each[1].signature.size)
             self._large = await self._open(run, file, watches)
         upload = self._large
         if upload is None:
-            return
+            return bool(files)
         try:
             await self._send_part(upload)
         except BaseException:
@@ -176,6 +176,7 @@ class FileSender:
             raise
         if not upload.wanted or upload.file.retry_at > self._clock.monotonic():
             self.close()
+        return True
 
     async def _open(self, run: RunFiles, file: File, watches: Mapping[RunFiles, FileWatch]) -> _Upload | None:
         """Open the version that is to be sent, if the file still holds it."""
