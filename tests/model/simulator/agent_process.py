@@ -49,7 +49,8 @@ class AgentProcess:
         self._files = files
         clock = SimClock(host)
         identity = Identity(MACHINE, host.boot, "node-1", "0.0")
-        self.own = OwnStreams(STATE, identity, clock, OWN_SEGMENT_BYTES, self._new_id, self._open_writer)
+        self.own = SimOwnStreams(STATE, identity, clock, OWN_SEGMENT_BYTES, self._new_id, self._open_writer)
+        self.own.pid = self.process.pid
         machine = Machine(
             disk=self.disk,
             uid=0,
@@ -111,6 +112,15 @@ class AgentProcess:
         if self.host.world.chance(self.host.faults.disk_slow):
             await asyncio.sleep(self.host.world.random.uniform(0, 0.2))
         return function(*arguments)
+
+
+class SimOwnStreams(OwnStreams):
+    """Own streams of a process that is not the one that simulates it."""
+
+    pid = 0
+
+    def _header(self) -> Header:
+        return super()._header()._replace(pid=self.pid)
 
 
 class OwnWriter(SimWriter):

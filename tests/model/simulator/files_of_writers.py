@@ -41,10 +41,11 @@ class _OpenFile:
 class Line:
     """A line as it was written to a file. acknowledged: log() returned."""
 
-    __slots__ = ("acknowledged", "data")
+    __slots__ = ("acknowledged", "at", "data")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, at: float) -> None:
         self.data = data
+        self.at = at  #: when it was written
         self.acknowledged = False
 
 
@@ -69,6 +70,10 @@ class WriterFiles:
             O_CREAT=os.O_CREAT, O_EXCL=os.O_EXCL, O_APPEND=os.O_APPEND,
         )  # fmt: skip
         _module.fcntl = SimpleNamespace(lockf=self.lockf, LOCK_EX=1, LOCK_NB=2)
+
+    def close_all(self) -> None:
+        """Let go of the StreamWriter's module."""
+        _module.os = _module.fcntl = None
 
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         assert self.acting is not None
@@ -106,7 +111,7 @@ class WriterFiles:
             node.base = read_header(data)[0].base
             self.segments.setdefault(stream, []).append((opened.path, node))
         position = node.base + start
-        self.ledger.setdefault(stream, {})[position] = Line(bytes(data))
+        self.ledger.setdefault(stream, {})[position] = Line(bytes(data), self.host.world.now)
         self.last = (stream, position)
 
     def fstat(self, fd: int) -> Any:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .simulation import Simulation
 
 
+#: What the agent wrote itself within this time need not have arrived.
+FRESH_S = 10.0
+
+
 @dataclass
 class OnDisk:
     """What the disk holds of a stream: where it ends (0: no HEADER is left), and which lines can be read."""
@@ -39,17 +43,25 @@ def on_disk(files: WriterFiles, disk: SimDisk, stream: bytes) -> OnDisk:
         if node in found.linked or not disk.exists(path) or disk.find(path) is not node:
             continue
         found.linked.append(node)
-        header = ledger[node.base]
-        if node.data.startswith(header.data):
+        lines = readable(node, ledger)
+        if lines:
             found.end = node.base + len(node.data)
-            for position in ledger:
-                if node.base <= position < found.end and node.data.startswith(
-                    ledger[position].data, position - node.base
-                ):
-                    found.intact.add(position)
+            found.intact |= lines
         elif found.end:
             found.end += len(node.data)
     return found
+
+
+def readable(node: Node, ledger: dict[int, Line]) -> set[int]:
+    """Return where a segment still holds lines as they were written; without its HEADER it holds none."""
+    if node.base not in ledger or not node.data.startswith(ledger[node.base].data):
+        return set()
+    end = node.base + len(node.data)
+    return {
+        position
+        for position in ledger
+        if node.base <= position < end and node.data.startswith(ledger[position].data, position - node.base)
+    }
 
 
 def stored_positions(stream: bytes, stored: Stored, ledger: dict[int, Line]) -> set[int]:
@@ -98,11 +110,20 @@ class Oracle:
         for stream, segments in self._files.segments.items():
             disk = on_disk(self._files, self._disk, stream)
             stored = self._stored(stream)
-            if stored.next < disk.end:
+            if stored.next < min(disk.end, self._older_than_now(stream)):
                 found = stored_positions(stream, stored, self._files.ledger[stream])
                 if not is_diverged(stored, found, disk):
                     left.append(f"{segments[0][0]}: {stored.next} of {disk.end}")
         return left or self._untold()
+
+    def _older_than_now(self, stream: bytes) -> int:
+        """Return where a stream ended some seconds ago: the agent goes on measuring."""
+        now = self._sim.world.now
+        ends = [
+            at + len(line.data) for at, line in self._files.ledger[stream].items() if now - line.at > FRESH_S
+        ]
+        alive = self._sim.agent is not None and stream in self._sim.agent.own_streams
+        return max(ends, default=0) if alive else 2**62
 
     def _untold(self) -> list[str]:
         """Name the trainings that died without a word and whose end no server has heard of."""
@@ -113,9 +134,11 @@ class Oracle:
         for stream, ledger in self._files.ledger.items():
             stored = self._stored(stream)
             disk = on_disk(self._files, self._disk, stream)
-            if stored.header is None or not disk.end or stored.next < disk.end:
+            if stored.header is None:
                 continue
             found = stored_positions(stream, stored, ledger)
+            if not disk.end and stored.header.run is not None:
+                continue  # its files are gone
             if stored.header.run is None:
                 told |= {gone for position in found if (gone := _gone(ledger[position].data)) is not None}
             elif found and ledger[max(found)].data[1] != EXIT and not is_diverged(stored, found, disk):
@@ -138,7 +161,8 @@ class Oracle:
             found = stored_positions(stream, stored, ledger)
             disk = on_disk(self._files, self._disk, stream)
             if disk.end and not is_diverged(stored, found, disk):
-                self._check_missing(stream, stored, disk.intact - found)
+                older = self._older_than_now(stream)
+                self._check_missing(stream, stored, {p for p in disk.intact - found if p < older})
         for agent in self._sim.agents:
             if agent.disk.most_open > self._sim.settings.limits.open_files + 2:
                 raise SimulationError(f"{agent.disk.most_open} files were open at once")
@@ -169,10 +193,11 @@ class Oracle:
         if limits.spool_bytes or limits.spool_bytes_per_user or limits.state_bytes < 1_000_000:
             return
         had = max(network.server.furthest.get(stream, 0) for network in self._sim.networks.values())
+        ledger = self._files.ledger.get(stream, {})
         lost = [
             position
-            for position, line in self._files.ledger.get(stream, {}).items()
-            if max(had, node.base) <= position < node.base + len(node.data) and line.acknowledged
+            for position in readable(node, ledger)
+            if position >= had and ledger[position].acknowledged
         ]
         if lost:
             raise SimulationError(
