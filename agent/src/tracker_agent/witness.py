@@ -232,7 +232,10 @@ class Witness:
 
     async def _look_at(self, scene: Scene, case: _Case) -> None:
         if case.baseline is None:
-            self._testify(case, Findings(missing=("it was gone before anything could be looked at",)))
+            self._testify(
+                case,
+                Findings(missing=("it was gone, or hidden from the agent, before anything was looked at",)),
+            )
             return
         status: ExitStatus | None = await self._ask(scene.status, case.baseline)
         if status is None and self._clock.monotonic() < case.deadline:

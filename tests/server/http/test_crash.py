@@ -28,7 +28,7 @@ def test_the_last_lines_are_those_of_the_writer_that_went_first(server: ServerPr
     own.observe(
         two, "gone", cause="killed by SIGKILL", signal=9, died=died, evidence={"wait": "SIGKILL", "x": 5}
     )
-    send(server.url, keys.agent, one.take(), two.take(), own.take())
+    send(server.url, keys.agent, two.take(), one.take(), own.take())
     own.observe(one, "gone", cause="vanished, cause unknown", died=died + SECOND)
     send(server.url, keys.agent, own.take())
 
