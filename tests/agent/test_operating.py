@@ -209,14 +209,14 @@ async def test_health_is_that_of_the_pipelines_own_progress(
     health = Health()
     spool.write(records=20)
     async with start() as pipeline:
-        await eventually(lambda: any(lane["behind_bytes"] for lane in pipeline.lanes()))
-        await eventually(lambda: pipeline.lanes()[0]["state"] == "retrying")
+        await eventually(lambda: any(lane["behind_bytes"] for lane in pipeline.status()["lanes"]))
+        await eventually(lambda: pipeline.status()["lanes"][0]["state"] == "retrying")
 
-        assert health.observe(pipeline.lanes(), pipeline.stuck(), 0.0).ready
-        stalled = health.observe(pipeline.lanes(), pipeline.stuck(), PROGRESS_S + 1)
+        assert health.observe(pipeline.status()["lanes"], pipeline.stuck(), 0.0).ready
+        stalled = health.observe(pipeline.status()["lanes"], pipeline.stuck(), PROGRESS_S + 1)
         server.faults[INGEST] = []
-        await eventually(lambda: not any(lane["behind_bytes"] for lane in pipeline.lanes()))
-        healed = health.observe(pipeline.lanes(), pipeline.stuck(), 2 * PROGRESS_S)
+        await eventually(lambda: not any(lane["behind_bytes"] for lane in pipeline.status()["lanes"]))
+        healed = health.observe(pipeline.status()["lanes"], pipeline.stuck(), 2 * PROGRESS_S)
 
     assert (stalled.state, stalled.ready) == ("stalled", False)
     assert "503" in stalled.reasons[0]

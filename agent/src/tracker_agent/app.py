@@ -90,7 +90,6 @@ class Agent:
             status=self.status,
             config=lambda: self._config,
             streams=lambda: self._pipeline.streams if self._pipeline else (),
-            lanes=lambda: self._pipeline.lanes() if self._pipeline else (),
             host=lambda: self._sampler.latest() if self._sampler else {},
         )
         self._desk = FrontDesk(sources, self._control, self._supervisor, log.output, self._clock, self._log)
@@ -236,14 +235,15 @@ class Agent:
         interval_s = min(self._systemd.watchdog_interval_s or PULSE_S, PULSE_S)
         while True:
             stuck = self._stuck()
-            self._desk.look(stuck)
+            shipping = self._pipeline.status() if self._pipeline is not None else {}
+            self._desk.look(shipping.get("lanes", ()), stuck)
             if stuck != self._said_stuck:
                 self._said_stuck = stuck
                 if stuck:
                     self._log.error("parts of the agent are stuck", stuck=stuck)
             if not stuck:
                 self._systemd.feed_watchdog()
-            self._systemd.status(self._status_line(stuck))
+            self._systemd.status(_status_line(shipping, stuck))
             await asyncio.sleep(interval_s)
 
     def _stuck(self) -> list[str]:
@@ -251,11 +251,6 @@ class Agent:
         pipeline = self._pipeline.stuck() if self._pipeline is not None else []
         sampler = self._sampler.stuck() if self._sampler is not None else []
         return pipeline + sampler
-
-    def _status_line(self, stuck: list[str]) -> str:
-        if stuck:
-            return f"stuck: {', '.join(stuck)}"
-        return summary(self._pipeline.status()) if self._pipeline is not None else "reloading"
 
     async def _reload(self) -> None:
         """Put a changed configuration into force. One that cannot be used changes nothing."""
@@ -321,6 +316,12 @@ class Agent:
         for each in self._announcements:
             each.close()
         self._log.info("agent stopped")
+
+
+def _status_line(shipping: dict[str, Any], stuck: list[str]) -> str:
+    if stuck:
+        return f"stuck: {', '.join(stuck)}"
+    return summary(shipping) if shipping else "reloading"
 
 
 def pipeline_settings(config: Config) -> PipelineSettings:

@@ -42,7 +42,6 @@ class Sources:
     status: Callable[[], dict[str, Any]]
     config: Callable[[], Config]
     streams: Callable[[], Collection[Stream]]
-    lanes: Callable[[], Sequence[dict[str, Any]]]
     host: Callable[[], dict[str, float]]  #: last values of the machine's metrics
 
 
@@ -71,9 +70,9 @@ class FrontDesk:
         control.stream("tap", self._stream_tap)
         control.stream("watch", self._stream_watch)
 
-    def look(self, stuck: Sequence[str]) -> Verdict:
-        """See how well the agent is; to be called every few seconds."""
-        return self._health.observe(self._sources.lanes(), stuck, self._clock.monotonic())
+    def look(self, lanes: Sequence[dict[str, Any]], stuck: Sequence[str]) -> Verdict:
+        """See by the status of the lanes how well the agent is; to be called every few seconds."""
+        return self._health.observe(lanes, stuck, self._clock.monotonic())
 
     async def serve_metrics(self, listen: str) -> None:
         """Serve metrics at an address from now on, or nowhere."""

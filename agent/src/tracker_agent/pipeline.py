@@ -47,7 +47,6 @@ from .shipped_since import ShippedSince
 from .shipping_settings import PipelineSettings
 from .shipping_status import (
     in_flight_status,
-    lane_status,
     servers_status,
     shipping_status,
     stuck_loops,
@@ -342,10 +341,6 @@ class Pipeline:
     def streams(self) -> Collection[Stream]:
         """Every stream that is known."""
         return self._catalogue.streams.values()
-
-    def lanes(self) -> list[dict[str, Any]]:
-        """Return the lanes as status shows them."""
-        return [lane_status(lane) for lane in self._lanes.all()]
 
     def _file_problems(self) -> list[str]:
         """Return what is wrong with replaced certificates and passwords."""
