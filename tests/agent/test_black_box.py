@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
-from tests.agent.conftest import Spool, Start, eventually, make_header
+from tests.agent.conftest import UID, Spool, Start, eventually, make_header
 from tests.support import require
 from tests.support.fake_tracker_server import FakeTrackerServer
 from tests.support.live_writer import LiveWriter
 from tests.support.memory_cgroup import memory_cgroup
-from tracker_agent.evidence import KILLED_FOR_MEMORY, REBOOT, RUNS_ON, UNKNOWN
-from tracker_agent.exit_status import pidfds_tell
+from tracker_agent.disk import Disk
+from tracker_agent.evidence import KILLED_FOR_MEMORY, REBOOT, RUNS_ON, UNKNOWN, Findings
+from tracker_agent.exit_status import ExitStatus, pidfds_tell
 from tracker_agent.kernel_log import KernelLog
 from tracker_agent.pipeline import Pipeline
+from tracker_agent.witness_memory import Remembered, WitnessMemory
 
 
 def writing(spool: Spool, end: str = "", cgroup: Path | None = None) -> LiveWriter:
@@ -257,6 +259,19 @@ async def test_a_reboot_is_known_by_the_boot_id(
 
     assert facts["cause"] == REBOOT
     assert "an earlier boot" in facts["evidence"]["boot"]
+
+
+async def test_a_death_that_was_seen_is_not_put_down_to_a_later_reboot(
+    spool: Spool, server: FakeTrackerServer, start: Start, tmp_path: Path
+) -> None:
+    stream = spool.write(exit_code=None, header=make_header("run", boot="an earlier boot"))
+    seen = Remembered(5, Findings(ExitStatus(None, 9, False, "pidfd")), None)
+    WitnessMemory(str(tmp_path / "state"), "an earlier boot", Disk()).write({(UID, stream): seen})
+
+    async with start():
+        facts = await gone(server, stream)
+
+    assert (facts["cause"], facts["died"]) == ("killed by SIGKILL", 5)
 
 
 async def test_evidence_is_bounded_and_descriptors_go_back(
