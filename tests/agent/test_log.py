@@ -75,6 +75,23 @@ def test_flood_of_warnings_becomes_few_lines_and_what_is_no_complaint_all_pass(t
     assert sum(line["level"] == "info" for line in lines) == 100
 
 
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_traceback_shows_no_values_of_variables(log_format: str, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as file:
+        log = Log(log_format, "info", {}, LogOutput(file.fileno()))
+        key = "tk_abcdefgh_" + "x" * 43
+
+        try:
+            raise ValueError("what went wrong", len(key))
+        except ValueError as error:
+            log.logger.error("it failed", exc_info=error)
+
+    text = (tmp_path / "log").read_text()
+    assert "what went wrong" in text
+    assert "Traceback" in text
+    assert "x" * 20 not in text
+
+
 def test_last_lines_stay_in_memory_also_when_nobody_can_read_the_log() -> None:
     read, write = os.pipe()
     os.close(read)
