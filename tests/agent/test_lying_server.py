@@ -258,7 +258,7 @@ def test_server_that_takes_no_record_at_all_costs_none(spool: Spool) -> None:
     asked, gaps, reason = run_virtually(work())
 
     assert gaps == []
-    assert "taken no record yet" in reason
+    assert "refuses the HEADER of a segment" in reason
     assert asked < 86_400 / 300 * 20, "a few requests every five minutes"
 
 
