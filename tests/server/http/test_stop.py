@@ -251,18 +251,12 @@ def test_requests_that_do_not_exist_are_not_found(server: ServerProcess, keys: K
     assert deliver(server, keys.agent, number).status == 404
 
 
-def test_requests_outlive_a_restart_of_the_server(tmp_path: Path) -> None:
+def test_a_server_that_stops_answers_those_who_wait_and_knows_its_requests_afterwards(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server:
         run = Stoppable(server, server.ingest_key)
         number = run.stop().json["id"]
-    with ServerProcess(tmp_path) as server:
-        assert ids(poll(server, server.ingest_key, run.machine)) == [number]
-
-
-def test_a_server_that_stops_answers_those_who_wait(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server:
         connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
-        path = "/api/v1/hosts/m-1/requests?wait_s=50"
+        path = "/api/v1/hosts/another/requests?wait_s=50"
         connection.request("GET", path, headers={"Authorization": f"Bearer {server.ingest_key}"})
         # Keys are looked up one after the other: once these are answered, the first one waits.
         for _ in range(3):
@@ -272,6 +266,8 @@ def test_a_server_that_stops_answers_those_who_wait(tmp_path: Path) -> None:
 
     assert (answer.status, json.loads(answer.read())) == (200, {"requests": []})
     connection.close()
+    with ServerProcess(tmp_path) as server:
+        assert ids(poll(server, server.ingest_key, run.machine)) == [number]
 
 
 def test_only_so_many_agents_may_wait_at_once_and_a_place_comes_back() -> None:
