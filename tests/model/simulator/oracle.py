@@ -140,7 +140,8 @@ class Oracle:
             if not disk.end and stored.header.run is not None:
                 continue  # its files are gone
             if stored.header.run is None:
-                told |= {gone for position in found if (gone := _gone(ledger[position].data)) is not None}
+                refused = {p for p in ledger if self._is_refused(stream, p)}
+                told |= {gone for p in found | refused if (gone := _gone(ledger[p].data)) is not None}
             elif found and ledger[max(found)].data[1] != EXIT and not is_diverged(stored, found, disk):
                 silent.append(stream)
         return [
@@ -180,12 +181,16 @@ class Oracle:
             if not ledger[position].acknowledged:
                 continue
             reason = next((why for start, end, why in gaps if start <= position < end), None)
-            rejected = any((stream, position) in each.rejected for each in self._sim.networks.values())
-            if reason is None or not (rejected or self._sim.verdicts.is_refused(stream, position)):
+            if reason is None or not self._is_refused(stream, position):
                 raise SimulationError(
                     f"stream {stream.hex()[:8]}: the record at {position} was acknowledged, can be read, "
                     f"and is not stored; gap: {reason}"
                 )
+
+    def _is_refused(self, stream: bytes, position: int) -> bool:
+        """Return whether a server refused a line for itself: then the agent may give it up."""
+        rejected = any((stream, position) in network.rejected for network in self._sim.networks.values())
+        return rejected or self._sim.verdicts.is_refused(stream, position)
 
     def judge_removal(self, stream: bytes, node: Node) -> None:
         """Make sure that the agent removes what the server has, or what a limit makes it give up."""

@@ -117,6 +117,10 @@ class ProcessDisk(Disk):
         self._step("read_failed", self._host.faults.read_failed)
         return offset
 
+    def is_deleted(self, fd: int) -> bool:
+        self._step("stat_failed", self._host.faults.stat_failed)
+        return self._fds[fd].links == 0
+
     def close(self, fd: int) -> None:  # type: ignore[override]
         del self._fds[fd]
 
