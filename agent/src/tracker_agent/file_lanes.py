@@ -193,7 +193,6 @@ class FileLanes:
                 self._digests,
                 self._allowance,
                 self.counts,
-                self._log,
                 self._settings.bytes_max,
                 self._ready,
             )
@@ -233,6 +232,12 @@ class FileLanes:
         """Return plain JSON values: what is sent, what waits and why, and what never will be."""
         active = [run for watch in self._watches.values() for run in watch.runs.values()]
         waiting = [run for run in active if run.reason and run.pending]
+        unread = [
+            {"path": os.path.join(run.place.path, file.path), "reason": file.reason}
+            for run in active
+            for file in run.pending
+            if file.reason
+        ]
         refused = [
             {"path": os.path.join(run.place.path, path), "reason": reason}
             for run in self._runs.values()
@@ -255,6 +260,7 @@ class FileLanes:
                 for lane in self._lanes.values()
             ],
             "waiting": [{"path": run.place.path, "reason": run.reason} for run in waiting[:LISTED_MAX]],
+            "unread": unread[:LISTED_MAX],
             "refused": refused[:LISTED_MAX],
             "refused_known": len(refused),
         }

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from structlog.typing import FilteringBoundLogger
-
 from .clock import Clock
 from .file_counts import FileAllowance, FileCounts
 from .file_digests import FileDigests
@@ -59,7 +57,6 @@ class FileWatch:
         digests: FileDigests,
         allowance: FileAllowance,
         counts: FileCounts,
-        log: FilteringBoundLogger,
         bytes_max: int,
         ready: Callable[[RunFiles], None],
     ) -> None:
@@ -71,7 +68,6 @@ class FileWatch:
         self._digests = digests
         self._hashing = allowance.hashing
         self._counts = counts
-        self._log = log
         self._bytes_max = bytes_max
         self._tell_ready = ready
         self._changed = asyncio.Event()
@@ -203,7 +199,7 @@ class FileWatch:
             file.trouble(now)
         except (OSError, Refused, Changed) as error:
             file.trouble(self._clock.monotonic())
-            self._log.debug("file not read", path=file.path, reason=str(error))
+            file.reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         else:
             run.hashed(file, signature, digest)
             self._tell_ready(run)

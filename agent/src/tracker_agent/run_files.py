@@ -63,6 +63,7 @@ class File:
     revision: int = 0  #: as the server counts
     troubles: int = 0
     retry_at: float = 0.0
+    reason: str = ""  #: why it could not be read when it was last tried
     gone: bool = False
 
     @property
@@ -185,6 +186,7 @@ class RunFiles:
 
     def hashed(self, file: File, signature: Signature, digest: str) -> None:
         """Put a version on its way."""
+        file.reason = ""
         file.version = Version(signature, digest)
 
     def to_tell(self, now: float) -> Iterator[File]:

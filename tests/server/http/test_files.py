@@ -190,6 +190,8 @@ def test_another_entity_neither_lists_nor_fetches(server: ServerProcess, keys: K
     for path in ("/files", "/file?path=files/a"):
         for key in (keys.foreign_read, keys.foreign_admin):
             assert ask(server.url, "GET", f"{RUN}/hidden/private{path}", key=key).status == 404
+            theirs = f"/api/v1/runs/other/hidden/private{path}"
+            assert ask(server.url, "GET", theirs, key=key).status == 404
         assert ask(server.url, "GET", f"{RUN}/hidden/private{path}", key=keys.ingest).status == 403
 
 
