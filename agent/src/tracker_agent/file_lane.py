@@ -107,6 +107,8 @@ class FileLane:
                 await self._wait(None)
                 continue
             try:
+                if not self._endpoint.admits:
+                    self.state, self.reason = "waiting", self._endpoint.reason
                 await self._endpoint.ready()
                 if CAPABILITY not in self._endpoint.capabilities and not await self._client.is_offered():
                     raise LockedOut("the server takes no files: it is older than this agent")

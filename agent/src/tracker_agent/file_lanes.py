@@ -76,6 +76,7 @@ class FileLanes:
         self._watches: dict[str, FileWatch] = {}
         self._lanes: dict[tuple[str, str | None], FileLane] = {}
         self._lane_of: dict[Place, FileLane] = {}
+        self._made = 0
         for url, endpoint in endpoints.items():
             endpoint.tell_restored.append(partial(self._restored, url))
 
@@ -175,7 +176,9 @@ class FileLanes:
                 self._log,
                 self._records_wait,
             )
-            self._start(f"files {credential.name}", lane.run)
+            # A former key's lane of the same name may still wait for an answer.
+            self._made += 1
+            self._start(f"files {credential.name} #{self._made}", lane.run)
         return lane
 
     def _end_if_idle(self, lane: FileLane) -> None:

@@ -71,6 +71,7 @@ class FileWatch:
         self._bytes_max = bytes_max
         self._tell_ready = ready
         self._changed = asyncio.Event()
+        self._alive = 0
         self._departed: list[RunFiles] = []
 
     def add(self, run: RunFiles) -> None:
@@ -106,6 +107,7 @@ class FileWatch:
         while True:
             now = self._clock.monotonic()
             due = [run for run in self.runs.values() if run.walk_at <= now]
+            self._alive = sum(not run.ended for run in self.runs.values())
             while self._departed:
                 await self._take_leave(self._departed.pop())
             for run in due:
@@ -144,8 +146,7 @@ class FileWatch:
             run.walk_at = self._clock.monotonic() + UNREADABLE_S
             return
         now = self._clock.monotonic()
-        alive = sum(not each.ended for each in self.runs.values())
-        run.walk_at = now + max(WALK_S, alive / WALKS_PER_S, (now - began) / WALK_SHARE)
+        run.walk_at = now + max(WALK_S, self._alive / WALKS_PER_S, (now - began) / WALK_SHARE)
         before = len(run.refused)
         if tree.truncated:
             tree.refused[REST] = "more files than are looked at in one run"
@@ -169,7 +170,7 @@ class FileWatch:
             now = self._clock.monotonic()
             due = [
                 (run, file)
-                for run in list(self.runs.values())
+                for run in [run for run in self.runs.values() if run.unread]
                 for file in run.to_hash(now)
                 if (file.signature.size > LARGE_BYTES) == large
             ]
