@@ -239,6 +239,19 @@ def test_an_agent_that_begins_anew_asks_and_sends_nothing_twice(host: Host) -> N
     asyncio.run(body())
 
 
+def test_an_agent_that_begins_anew_replaces_what_an_earlier_one_sent(host: Host) -> None:
+    async def body() -> None:
+        place = host.run("replaces")
+        for content in (b"first", b"second", b"first"):
+            host.write(place, "files/a", content)
+            async with host.lanes() as lanes:
+                host.see(lanes, place)
+                await finish(lanes, place)
+            assert host.stored(place) == {"files/a": sha(content)}
+
+    asyncio.run(body())
+
+
 def test_a_file_that_changes_arrives_in_its_newest_version(host: Host) -> None:
     async def body() -> None:
         place = host.run("changes")
