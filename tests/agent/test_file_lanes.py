@@ -542,9 +542,10 @@ def test_a_run_of_somebody_else_parks_this_run_only(host: Host) -> None:
     asyncio.run(body())
 
 
-def test_a_server_restored_without_the_files_gets_them_again(host: Host) -> None:
+@pytest.mark.parametrize("live", [True, False])
+def test_a_server_restored_without_the_files_gets_them_again(host: Host, live: bool) -> None:
     async def body() -> None:
-        place = host.run("restored")
+        place = host.run(f"restored-{live}")
         host.write(place, "files/a", b"kept by the server")
         epoch: list[str] = []
 
@@ -559,14 +560,17 @@ def test_a_server_restored_without_the_files_gets_them_again(host: Host) -> None
         host.wire.before = answer
         async with host.lanes() as lanes:
             host.see(lanes, place)
-            await finish(lanes, place)
+            if live:
+                await eventually(lambda: lanes.counts.stored == 1)
+            else:
+                await finish(lanes, place)
             assert lanes.counts.stored == 1
             epoch.append("lost")
             host.write(place, "files/b", b"later")
             host.see(lanes, place)
             assert not lanes.files_done(place)
+            await eventually(lambda: lanes.counts.stored >= 3, what=str(lanes.status()))
             await finish(lanes, place)
-            assert lanes.counts.stored >= 3
 
         assert set(host.stored(place)) == {"files/a", "files/b"}
 
