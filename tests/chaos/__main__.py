@@ -2,8 +2,8 @@
 
     python -m tests.chaos [--faults 300] [--seed N] [--writers 20] [--only NAME] [--keep DIR]
 
-As root it first goes into namespaces of its own (mounts, network, processes): nothing outside can be hurt, and
-nothing is left behind however it ends. Unprivileged, the faults that need root are left out and named.
+As root it first goes into namespaces of its own (mounts, network, processes): nothing outside can be hurt,
+and nothing is left behind however it ends. Unprivileged, the faults that need root are left out and named.
 Exit status: 0 if every promise was kept.
 """
 
@@ -46,7 +46,8 @@ def main() -> int:
         again = [*SANDBOX, sys.executable, "-m", "tests.chaos", "--sandboxed", f"--seed={options.seed}"]
         os.execvp(SANDBOX[0], [*again, *sys.argv[1:]])
     if options.sandboxed:
-        os.system("ip link set lo up")
+        # Names of network namespaces are files, which a killed run would leave behind.
+        os.system("ip link set lo up; mkdir -p /run/netns; mount -t tmpfs tmpfs /run/netns")
     with tempfile.TemporaryDirectory(prefix="tracker-chaos-") as directory:
         root = options.keep or Path(directory)
         root.mkdir(parents=True, exist_ok=True)
@@ -58,9 +59,7 @@ def run(root: Path, options: argparse.Namespace) -> int:
     began = time.monotonic()
     every_kind = options.faults >= EVERY_KIND_FROM
     with Arena(root, options.writers, random.Random(options.seed)) as arena:
-        storm = Storm(
-            arena, options.seed, options.faults, every_kind, lambda text: print(text, flush=True), options.only
-        )
+        storm = Storm(arena, options.seed, options.faults, every_kind, say, options.only)
         storm.rage(60 + options.faults * FAULT_S)
         raged_s = time.monotonic() - began
         print(f"the storm is over after {raged_s:.0f} s; waiting for what is under way", flush=True)
@@ -89,6 +88,10 @@ def run(root: Path, options: argparse.Namespace) -> int:
     good = verdict.good and not problems
     print("VERDICT " + ("every promise was kept" if good else f"BROKEN ({len(problems)} problems)"))
     return 0 if good else 1
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
 
 
 def show(storm: Storm, verdict: Verdict, raged_s: float, settled_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def compare(expected: Expectation, kept: Points, stored: Points, given_up: int) 
     where = {point: index for index, point in enumerate(kept)}
     finding.doubled = len(stored) - len(seen)
     order = [where[point] for point in stored if point in where]
-    finding.disordered = sum(later <= earlier for earlier, later in zip(order, order[1:], strict=False))
+    finding.disordered = sum(later <= earlier for earlier, later in itertools.pairwise(order))
     finding.disordered -= min(finding.disordered, finding.doubled)
     strangers = [point for point in stored if point not in known]
     if len(strangers) == 1 and strangers[0] == stored[-1] and not expected.finished:

@@ -36,6 +36,14 @@ class Scene:
     numbers: random.Random
     over: threading.Event
     fired: Counter[str] = field(default_factory=Counter)
+    _decks: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
+
+    def deal(self, kinds: tuple[int, ...]) -> int:
+        """Return one of some kinds; every one comes once before any comes again."""
+        deck = self._decks.setdefault(kinds, [])
+        if not deck:
+            deck += self.numbers.sample(kinds, len(kinds))
+        return deck.pop()
 
     def host(self) -> Host:
         """Return one of the hosts, mostly the busier one."""

@@ -106,9 +106,7 @@ class Fleet:
             assert where is not None
             expected = [Expectation(run or f"run{number}", metric, side)]
             if forks:
-                expected.append(
-                    Expectation(expected[0].run, metric + "/child", Path(f"{side}.child"))
-                )
+                expected.append(Expectation(expected[0].run, metric + "/child", Path(f"{side}.child")))
             process = subprocess.Popen(
                 [
                     *(*prefix, sys.executable, str(TRAINING), expected[0].run, str(side), metric),

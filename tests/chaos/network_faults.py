@@ -18,7 +18,8 @@ PASSING += (500, 501, 502, 503, 504, 505, 507, 508, 511, 520, 599)
 PARKING = (401, 403, 404)
 #: Answers that make it send less at once, down to a line.
 SPLITTING = (400, 413, 422)
-FETCH_S = 3.0
+ANSWERS_AT_ONCE = 3
+FETCH_S = 5.0
 
 
 @contextmanager
@@ -126,7 +127,7 @@ def answers_cut_off(scene: Scene) -> None:
 
 def inject(scene: Scene, statuses: tuple[int, ...], body: Callable[[int], Injected]) -> Host:
     host = scene.host()
-    answers = [body(scene.numbers.choice(statuses)) for _ in range(scene.numbers.randint(1, 3))]
+    answers = [body(scene.deal(statuses)) for _ in range(ANSWERS_AT_ONCE)]
     host.proxy.inject(answers)
     waited = 0.0
     while host.proxy.waiting_answers and waited < FETCH_S and not scene.over.is_set():

@@ -80,11 +80,14 @@ def server_killed_in_commit(scene: Scene) -> None:
 
 @fault("server", privileged=False)
 def database_locked(scene: Scene) -> None:
-    with closing(sqlite3.connect(scene.arena.server.data / "tracker.db", isolation_level=None)) as other:
-        with suppress(sqlite3.OperationalError):
-            other.execute("BEGIN IMMEDIATE")
-            scene.hold(0.5, 5)
-            other.execute("ROLLBACK")
+    database = scene.arena.server.data / "tracker.db"
+    with (
+        closing(sqlite3.connect(database, isolation_level=None)) as other,
+        suppress(sqlite3.OperationalError),
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        scene.hold(0.5, 5)
+        other.execute("ROLLBACK")
 
 
 @fault("server")

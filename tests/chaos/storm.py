@@ -1,4 +1,4 @@
-"""Storm: lets faults happen, one of each domain at a time, until there were enough; then the weather is good."""
+"""Storm: lets faults happen, one of each domain at a time, until there were enough."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@
 
 The side log lies where no fault reaches. Each line of it is one write: "k STEP VALUE" for a record that log()
 returned from as kept, "d STEP VALUE" for one that the disk refused and log() counted as dropped, "x" where it
-refused the EXIT. FORK_AT: the step at which to fork; the child logs METRIC/child to a stream of its own and notes it in SIDE_LOG.child. 0: never.
+refused the EXIT. FORK_AT: the step at which to fork; the child logs METRIC/child to a stream of its own and
+notes it in SIDE_LOG.child. 0: never.
 """
 
 from __future__ import annotations

@@ -56,7 +56,10 @@ def _judge_run(
     server: ServerProcess, run: str, members: list[Expectation], deadline: float, verdict: Verdict
 ) -> None:
     noted = [each.noted() for each in members]
-    certain = [len(kept) if each.certain is None else each.certain for each, (kept, _) in zip(members, noted, strict=True)]
+    certain = [
+        len(kept) if each.certain is None else each.certain
+        for each, (kept, _) in zip(members, noted, strict=True)
+    ]
     powerless = any(each.certain is not None for each in members)
     if not any(certain):
         # Killed before its first record, or taken by the power whole: nothing is promised.
@@ -64,9 +67,13 @@ def _judge_run(
     while True:
         page = server.try_get(f"/api/v1/runs/default/{PROJECT}/{run}")
         gaps = _gaps(page)
-        given_up = sum("answer" in reason or reason.startswith(tuple(map(str, SPLITTING))) for _, reason in gaps)
+        given_up = sum(
+            "answer" in reason or reason.startswith(tuple(map(str, SPLITTING))) for _, reason in gaps
+        )
         findings = [
-            compare(each, kept, read_points(server, run, each.metric, PROJECT) if page else [], given_up * 100)
+            compare(
+                each, kept, read_points(server, run, each.metric, PROJECT) if page else [], given_up * 100
+            )
             for each, (kept, _) in zip(members, noted, strict=True)
         ]
         ended = powerless or (page is not None and page["state"] in ENDED)
@@ -116,4 +123,4 @@ def _gaps(page: Any) -> list[tuple[int, str]]:
 
 def _excused(reason: str) -> bool:
     """Whether a gap is what a fault of ours forces: a line torn by a full disk, or refused by an answer."""
-    return "torn" in reason or "damage" in reason or reason.startswith(tuple(map(str, SPLITTING)))
+    return "torn" in reason or reason.startswith(tuple(map(str, SPLITTING)))

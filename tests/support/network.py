@@ -23,10 +23,11 @@ class Network:
         require.program("ip", "iproute2")
         require.program("nft", "nftables")
         number = next(_numbers)
-        self.name = f"tracker{os.getpid()}x{number}"
+        token = os.urandom(4).hex()
+        self.name = f"tracker-{token}"
         self.outside = f"10.{200 + os.getpid() % 50}.{number}.1"
         self.inside = f"10.{200 + os.getpid() % 50}.{number}.2"
-        self._outer, self._inner = f"to{os.getpid() % 100000}x{number}", f"ti{os.getpid() % 100000}x{number}"
+        self._outer, self._inner = f"to-{token}", f"ti-{token}"
 
     @property
     def prefix(self) -> tuple[str, ...]:
