@@ -71,7 +71,8 @@ def test_links_fifos_sockets_and_devices_are_refused_with_a_reason(
     files = files_of(place)
     (files / "link").symlink_to(secret / "secret")
     (files / "directory-link").symlink_to(secret)
-    os.link(secret / "secret", files / "hard-link")
+    (secret / "other").write_bytes(b"other")
+    os.link(secret / "other", files / "hard-link")
     os.mkfifo(files / "fifo")
     with socket.socket(socket.AF_UNIX) as listener:
         monkeypatch.chdir(files)  # the name of a socket has to be short
@@ -159,6 +160,24 @@ def test_depth_and_number_have_bounds(place: Place, opener: Opener, monkeypatch:
     tree = walk_files(opener, place)
     assert len(tree.files) <= 50
     assert tree.truncated
+
+
+@pytest.mark.parametrize("number", sorted(file_tree.PASSING))
+def test_failures_that_pass_refuse_nothing(
+    place: Place, opener: Opener, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (files_of(place) / "directory").mkdir()
+    real = opener.open_beneath
+
+    def fail(directory: int, path: str, flags: int) -> int:
+        if path == "directory":
+            raise OSError(number, os.strerror(number))
+        return real(directory, path, flags)
+
+    monkeypatch.setattr(opener, "open_beneath", fail)
+
+    with pytest.raises(OSError, match=os.strerror(number)):
+        walk_files(opener, place)
 
 
 def test_what_writers_have_not_finished_is_left_alone(place: Place, opener: Opener) -> None:

@@ -21,6 +21,10 @@ FILES_MAX = 10_000
 #: Names looked at in one walk, whatever they are.
 NAMES_MAX = 50_000
 REFUSED_MAX = 200
+#: Failures that say nothing about a file: the whole walk is done again later.
+PASSING = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN, errno.ENOMEM)
+)
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -65,6 +69,8 @@ def walk_files(opener: Opener, place: Place) -> FileTree:
             except FileNotFoundError:
                 continue
             except OSError as error:
+                if error.errno in PASSING:
+                    raise
                 _refuse(tree, name, _why(error))
                 continue
             try:
@@ -98,6 +104,8 @@ def _walk(opener: Opener, directory: int, path: str, uid: int, tree: FileTree, d
             except FileNotFoundError:
                 continue  # gone since it was listed
             except OSError as error:
+                if error.errno in PASSING:
+                    raise
                 _refuse(tree, below, _why(error))
 
 
