@@ -85,16 +85,22 @@ class Remover:
         return measured
 
     def remove_run(
-        self, place: Place, newest: Mapping[bytes, tuple[int, int]], before_s: float, budget: Budget
+        self,
+        place: Place,
+        newest: Mapping[bytes, tuple[int, int]],
+        before_s: float,
+        budget: Budget,
+        strangers_before_s: float,
     ) -> None:
         """Remove a run directory, unless something in it is not what it was taken for.
 
         newest: number and size of the newest segment of each stream that may go. before_s: nothing else that
-        changed since then (wall clock) is touched. What Spent interrupts is taken up again by the next call.
+        changed since then (wall clock) is touched, and strangers_before_s: no segment of another stream. What
+        Spent interrupts is taken up again by the next call.
         """
         with self._open_run(place) as (user, fd):
             names = os.listdir(fd)
-            _check_idle(self._disk, place, fd, names, newest, before_s)
+            _check_idle(self._disk, place, fd, names, newest, strangers_before_s)
             segments = sorted(name for name in names if parse_segment_name(name) is not None)
             locks = [name for name in names if parse_live_name(name) is not None]
             others = set(names).difference(segments, locks)

@@ -165,9 +165,11 @@ class SpoolKeeper:
             segments.close()
             if unshipped:
                 stream.entry.removed_because = _loss(removal.reason).text
-        before_s = self._clock.wall_ns() / 1e9 - quiet_s
+        now_s = self._clock.wall_ns() / 1e9
+        # A stream that a scan has still to find is nobody's to remove, however short runs are kept.
+        strangers_before_s = now_s - max(FRESH_S, quiet_s)
         try:
-            self._remover.remove_run(removal.place, newest, before_s, budget)
+            self._remover.remove_run(removal.place, newest, now_s - quiet_s, budget, strangers_before_s)
         except (Left, Refused, OSError):
             for stream in known.streams:
                 stream.entry.removed_because = None

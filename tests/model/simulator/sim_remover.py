@@ -36,7 +36,12 @@ class SimRemover(Remover):
         return measured
 
     def remove_run(
-        self, place: Place, newest: Mapping[bytes, tuple[int, int]], before_s: float, budget: Budget
+        self,
+        place: Place,
+        newest: Mapping[bytes, tuple[int, int]],
+        before_s: float,
+        budget: Budget,
+        strangers_before_s: float,
     ) -> None:
         entries = self._entries(place)
         for name, node in entries.items():
@@ -45,7 +50,7 @@ class SimRemover(Remover):
                 continue
             known = newest.get(parsed[0])
             if known is None:
-                if node.changed_ns / 1e9 >= before_s:
+                if node.changed_ns / 1e9 >= strangers_before_s:
                     raise Left(f"{name} is new")
             elif parsed[1] > known[0] or (parsed[1] == known[0] and len(node.data) != known[1]):
                 raise Left(f"{name} has grown")
