@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.agent.conftest import eventually
+from tests.agent import conftest
 from tests.support.http_client import ask
 from tests.support.record_stream import RecordStream, send
 from tests.support.server_process import ServerProcess
@@ -161,7 +161,12 @@ def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-async def finish(lanes: FileLanes, *places: Place, timeout_s: float = 20.0) -> None:
+async def eventually(condition: Callable[[], Any], timeout_s: float = 60.0, what: str = "") -> Any:
+    """As everywhere, with patience for machines that are busy."""
+    return await conftest.eventually(condition, timeout_s, what)
+
+
+async def finish(lanes: FileLanes, *places: Place, timeout_s: float = 60.0) -> None:
     for place in places:
         lanes.run_ended(place)
     for place in places:

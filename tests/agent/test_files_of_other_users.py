@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.conftest import eventually
-from tests.agent.test_file_lanes import Host, finish
+from tests.agent.test_file_lanes import Host, eventually, finish
 from tests.support import require
 from tests.support.other_user import make_system_spool, open_directory, run_as_user
 from tests.support.record_stream import RecordStream, send
