@@ -363,6 +363,24 @@ def test_a_file_that_changes_while_it_is_sent_is_read_again(
     asyncio.run(body())
 
 
+def test_bytes_that_turn_out_to_be_others_are_read_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_files, "TROUBLE_MAX_S", 0.1)
+
+    async def body() -> None:
+        place = host.run("others")
+        host.write(place, "files/a", b"content")
+        wrong = [Answer(422, {}, b'{"error": "wrong_digest", "reason": "other bytes"}')]
+        host.wire.before = lambda method, path, part: wrong.pop() if wrong and method == "PATCH" else None
+        async with host.lanes() as lanes:
+            host.see(lanes, place)
+            await finish(lanes, place)
+            assert lanes.counts.changed == 1
+
+        assert host.stored(place) == {"files/a": sha(b"content")}
+
+    asyncio.run(body())
+
+
 def test_a_file_deleted_before_it_was_sent_is_a_counted_loss(host: Host) -> None:
     async def body() -> None:
         place = host.run("lost", ship=False)
