@@ -361,7 +361,7 @@ while time.monotonic() < end:
         while time.monotonic() < end:
             tries += 1
             try:
-                remover.remove_run(place, {}, time.time() + 3600, Budget(1000))
+                remover.remove_run(place, {}, time.time() + 3600, Budget(1000), time.time() + 3600)
             except (OSError, Refused, Left):
                 pass
     finally:
@@ -386,9 +386,9 @@ def test_what_is_mounted_in_a_run_directory_is_not_removed(scene: Scene) -> None
         own(mounted, ATTACKER)
 
         with pytest.raises(Left, match="another file system"):
-            Remover(Disk()).remove_run(
-                Place(str(scene.root), str(ATTACKER), "r", ATTACKER), {}, time.time() + 60, Budget(1000)
-            )
+            late = time.time() + 60
+            place = Place(str(scene.root), str(ATTACKER), "r", ATTACKER)
+            Remover(Disk()).remove_run(place, {}, late, Budget(1000), late)
 
         assert (mounted / "kept").read_text() == SECRET
     finally:
