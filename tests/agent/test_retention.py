@@ -170,6 +170,20 @@ async def test_directory_in_which_somebody_writes_again_is_left(
         assert new
 
 
+async def test_stream_that_no_scan_has_found_yet_keeps_a_run_that_is_kept_for_no_time(
+    spool: Spool, server: FakeTrackerServer, start: Start, state: Path, clock: FakeClock
+) -> None:
+    spool.write(run="run")
+    async with start(scan_interval_s=60.0) as pipeline:
+        await whole(pipeline, 1)
+        caretaker = make_caretaker(pipeline, state, clock, Limits(0.0))
+        new = spool.write(run="run")
+
+        await caretaker.round()
+
+        assert spool.segments(new) != []
+
+
 async def test_interrupted_removal_goes_on_in_the_next_round(
     spool: Spool,
     server: FakeTrackerServer,
