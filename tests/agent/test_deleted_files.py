@@ -21,7 +21,7 @@ def is_live(pipeline: Pipeline, stream: bytes) -> bool:
 
 
 async def shipped(server: FakeTrackerServer, stream: bytes, position: int) -> None:
-    await eventually(lambda: (s := server.stored(stream)) and s.next == position)
+    await eventually(lambda: (s := server.stored(stream)) and s.next == position, timeout_s=60)
 
 
 @pytest.mark.parametrize("what", ["run", "segment", "user"])
@@ -42,7 +42,7 @@ async def test_deleted_run_that_goes_on_is_shipped_to_its_end(
                 await shipped(server, writer.stream, position)
             writer.finish()
 
-            await eventually(lambda: [s for s, _ in server.states(writer.stream)] == ["live", "gone"])
+            await eventually(lambda: server.states(writer.stream)[-1][0] == "gone", 60, "its end is told")
             await eventually(
                 lambda: writer.stream not in {s.id for s in pipeline._catalogue.streams.values()}
             )

@@ -155,7 +155,7 @@ class Catalogue:
                 stream=stream.id.hex(),
                 bytes=left,
             )
-        if not stream.ended:
+        if not self._observations.settled(stream):
             self._observations.deleted(stream)
         self._drop(stream)
         self._observations.forget(stream)

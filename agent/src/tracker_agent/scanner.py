@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tracker.protocol.layout import parse_segment_name
+from tracker.protocol.layout import live_name, parse_segment_name
 
 from .disk import Disk
 from .entries import Entry, Findings
@@ -201,6 +201,7 @@ class Scanner:
         if directory.deleted:
             self._scan_deleted(directory, now, findings)
             return
+        first = directory.relist_at == 0.0
         try:
             status = self._disk.status(place.path)
             changed = (status.st_mtime_ns, status.st_ino) != directory.stamp or not directory.settled
@@ -220,6 +221,10 @@ class Scanner:
         if not unfinished:
             for entry in directory.entries.values():
                 entry.tail.rest()
+        dead = all(entry.announced and entry.holder is None for entry in directory.entries.values())
+        if first and dead and directory.entries:
+            # Found just now, but of old: nothing is expected of it any more.
+            directory.active_at = now - max(0.0, (self._wall_ns() - directory.stamp[0]) / 1e9)
 
     def _list(self, directory: _Directory, now: float, findings: Findings) -> None:
         status, names = self._disk.list_directory(directory.place)
@@ -386,11 +391,14 @@ class Scanner:
             holder = self._disk.lock_holder(entry.place, entry.stream)
         except OSError:
             return False
-        if holder is None and entry.holder and entry.tail.segments.deleted:
-            # The lock file was deleted, too: the writer is done at the latest when its process is.
-            holder = entry.holder if self._disk.is_running(entry.holder) else None
+        if holder is None and entry.holder and self._lost_lock(entry) and self._disk.is_running(entry.holder):
+            # A writer leaves its lock file behind. Somebody is deleting or renaming what it writes.
+            holder = entry.holder
         entry.holder = holder
         return True
+
+    def _lost_lock(self, entry: Entry) -> bool:
+        return not self._is_there(entry.place, live_name(entry.stream))
 
     def _remove(self, path: str, findings: Findings) -> None:
         directory = self._by_path.pop(path, None)

@@ -79,11 +79,6 @@ class Segments:
         """Return whether a segment was deleted and can be read all the same."""
         return self._files.holds(self.place, self.name(number))
 
-    @property
-    def deleted(self) -> bool:
-        """Whether all that can be read of the stream was deleted."""
-        return all(self.is_held(number) for number in self._numbers)
-
     def close(self, numbers: Iterable[int] | None = None) -> None:
         """Close the files of some segments, or of all; reading opens them again."""
         for number in self._numbers if numbers is None else numbers:
