@@ -18,6 +18,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+#: Some faults make the agent do the same thing for ever.
+TIMEOUT_S = 300.0
+
 
 @dataclass(frozen=True)
 class Mutation:
@@ -146,15 +149,19 @@ def try_mutation(mutation: Mutation, seeds: int) -> str:
             return "does not fit the source any more"
         file.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
         code = f"from tests.model.mutate import hunt; hunt({seeds})"
-        found_out = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=root,
-            env={**os.environ, "PYTHONPATH": directory},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return (found_out.stdout or found_out.stderr).strip().splitlines()[-1]
+        try:
+            hunted = subprocess.run(
+                [sys.executable, "-c", code],
+                cwd=root,
+                env={**os.environ, "PYTHONPATH": directory},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            return f"noticed: a simulation hangs, or {seeds} seeds take longer than {TIMEOUT_S:.0f} s"
+        return (hunted.stdout or hunted.stderr).strip().splitlines()[-1]
 
 
 def hunt(seeds: int) -> None:
