@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.agent.conftest import Spool, make_header
 from tests.support.virtual_lane import InlineThread, VirtualAgent
-from tests.support.virtual_server import VirtualServer
+from tests.support.virtual_server import OFFSETS, VirtualServer
 from tests.support.virtual_time import run_virtually
 from tracker.protocol import bodies, kinds
 from tracker.protocol.writer import StreamWriter
@@ -78,6 +78,24 @@ def test_record_that_is_refused_first_of_all_does_not_hold_up_its_lane_for_ever(
     assert stored is not None
     assert [offset for offset, _, _ in stored.gaps] == [begin, begin + 29]
     assert stored.next == writer.position
+
+
+def test_stream_found_anew_while_its_position_is_asked_for_is_shipped(spool: Spool) -> None:
+    stream = spool.write(run="run", records=5)
+
+    async def work() -> bytes:
+        agent = VirtualAgent(spool.root, VirtualServer(latency_s=1.0))
+        lane = agent.lane()
+        lost, found_anew = agent.stream(stream), agent.stream(stream)
+        lane.roster.add(lost)
+        await agent.until(lambda: agent.server.times(OFFSETS))
+        lane.roster.remove(lost)
+        lane.roster.add(found_anew)
+        await agent.until(lambda: found_anew in agent.ended)
+        await agent.close()
+        return agent.server.fake.content(stream)
+
+    assert run_virtually(work()) == spool.content(stream)
 
 
 def test_header_that_a_server_refuses_for_a_while_is_not_given_up(spool: Spool) -> None:

@@ -44,8 +44,8 @@ class Positions:
         by_thread: dict[SpoolThread, list[tuple[Stream, StreamOffset]]] = {}
         for stream in chosen:
             offset = told.get(stream.server_key)
-            if stream.key not in self._roster.unlearned:
-                continue  # gone, or another lane's by now
+            if self._roster.unlearned.get(stream.key) is not stream:
+                continue  # gone, found anew, or another lane's by now
             if offset is None:
                 self._roster.park(stream, "unanswered", "the server does not say how far it is", UNREADABLE_S)
             else:
@@ -63,7 +63,7 @@ class Positions:
                 self._roster.park_unreadable(stream, f"{thread.name} does not answer")
             return
         for (stream, offset), complaint in zip(group, complaints, strict=True):
-            if stream.key not in self._roster.unlearned:
+            if self._roster.unlearned.get(stream.key) is not stream:
                 continue
             if complaint is None:
                 self._roster.learned(stream, offset.next)
