@@ -91,6 +91,7 @@ async def test_run_that_is_renamed_is_not_taken_for_deleted(
     with WriterProcess(spool.run("run"), "run", 10) as writer:
         async with start() as pipeline:
             await eventually(lambda: is_live(pipeline, writer.stream))
+            await shipped(server, writer.stream, len(spool.content(writer.stream)))
             shutil.move(spool.run("run"), spool.user / "renamed")
             position = writer.write()
 

@@ -338,7 +338,7 @@ async def test_unshipped_data_goes_as_the_last_resort_and_as_a_counted_gap(
         server.keys.add("key")
 
         stored = await eventually(
-            lambda: (s := server.stored(stream)) and s.next == len(content) and s, timeout_s=20
+            lambda: (s := server.stored(stream)) and s.next == len(content) and s, timeout_s=60
         )
 
     # What is left arrived where it belongs, the rest is a gap that says why.
@@ -417,7 +417,7 @@ async def test_restored_server_gets_what_files_still_hold_and_a_gap_for_what_wen
         server.streams.clear()
         server.epoch = "epoch-2"
         spool.write(run="a-reason-to-ask")
-        stored = await eventually(lambda: (s := server.stored(stream)) and s.next == len(before) and s)
+        stored = await eventually(lambda: (s := server.stored(stream)) and s.next == len(before) and s, 60)
 
     assert stored.content() == kept
     ((offset, size, reason),) = stored.gaps
