@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.front_door import commit_json_lines, to_json_line
 from tests.support.stores import Committer, add_principal, failing_at
-from tests.support.streams import StreamBytes
+from tests.support.streams import START, StreamBytes
 from tracker.protocol import bodies, kinds
 from tracker.protocol.header import encode_header
 from tracker_server.ingest.commit import AgentInfo, GapEntry, HostNews, Lines, RunNews
@@ -247,6 +247,23 @@ def test_a_run_that_wants_to_move_is_a_problem_at_its_record(alice: Committer) -
 
     (problem,) = alice.detail().streams[0].problems
     assert (problem.count, problem.offset) == (2, moved)
+
+
+def test_what_was_read_of_a_run_is_forgotten_with_the_savepoint_that_made_it(alice: Committer) -> None:
+    with alice.store.transaction() as transaction:
+        writer = Writer(transaction, alice.principal, START)
+        first, second = StreamBytes(run="undone"), StreamBytes(run="made")
+        for stream in (first, second):
+            stream.log({"loss": 1.0})
+        with pytest.raises(ZeroDivisionError), writer.savepoint():
+            writer.add_lines(1000, first.stream, "u", *first.take())
+            raise ZeroDivisionError
+        with writer.savepoint():
+            writer.add_lines(2000, second.stream, "u", *second.take())
+            second.log({"loss": 2.0})
+            assert writer.add_lines(2000, second.stream, "u", *second.take()) == second.end
+
+    assert alice.detail("made").run.points == 2
 
 
 def test_an_entry_that_is_undone_leaves_nothing_in_the_request(alice: Committer) -> None:

@@ -124,14 +124,15 @@ def commit(
 
 def _commit_stream(writer: Writer, uid: int, stream: bytes, entries: list[Entry]) -> Outcome:
     """Store one stream's entries in order, each whole or not at all, up to the first that is refused."""
+    reached = 0
     for entry in entries:
         try:
             with writer.savepoint():
                 if isinstance(entry, Lines):
-                    writer.add_lines(uid, stream, entry.user, entry.offset, entry.data)
+                    reached = writer.add_lines(uid, stream, entry.user, entry.offset, entry.data)
                 else:
-                    writer.add_gap(uid, stream, entry.user, entry.offset, entry.bytes, entry.reason)
+                    reached = writer.add_gap(uid, stream, entry.user, entry.offset, entry.bytes, entry.reason)
         except RefusedError as refused:
             next_offset = writer.next_of(uid, stream) if refused.show_next else None
             return Outcome(uid, stream, next_offset, refused.code, refused.reason, refused.at)
-    return Outcome(uid, stream, writer.next_of(uid, stream))
+    return Outcome(uid, stream, reached)

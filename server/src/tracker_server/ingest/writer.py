@@ -51,6 +51,7 @@ class Writer:
                 yield
         except BaseException:
             self._runs, self._hosts = runs, hosts
+            self._transaction.runs.forget()
             raise
 
     def next_of(self, uid: int, stream: bytes) -> int:
@@ -96,12 +97,13 @@ class Writer:
 
     # --- entries -------------------------------------------------------------------------------------
 
-    def add_lines(self, uid: int, stream: bytes, user: str, offset: int, data: bytes) -> None:
-        """Store what is new in some lines. Raise RefusedError."""
+    def add_lines(self, uid: int, stream: bytes, user: str, offset: int, data: bytes) -> int:
+        """Store what is new in some lines; return where the stream goes on. Raise RefusedError."""
         row = self._find(uid, stream)
-        fitted = fit_lines(_position(row), stream, offset, data)
+        position = _position(row)
+        fitted = fit_lines(position, stream, offset, data)
         if fitted is None:
-            return
+            return position.next
         header = fitted.position.header
         assert header is not None
         if row is None:
@@ -130,13 +132,15 @@ class Writer:
         else:
             self._apply_to_run(row, records)
         self._apply_to_stream(row, records)
+        return row.next
 
-    def add_gap(self, uid: int, stream: bytes, user: str, offset: int, size: int, reason: str) -> None:
-        """Record that bytes will never come. Raise RefusedError."""
+    def add_gap(self, uid: int, stream: bytes, user: str, offset: int, size: int, reason: str) -> int:
+        """Record that bytes will never come; return where the stream goes on. Raise RefusedError."""
         row = self._find(uid, stream)
-        position = fit_gap(_position(row), offset, size)
+        before = _position(row)
+        position = fit_gap(before, offset, size)
         if position is None:
-            return
+            return before.next
         if row is None:
             row = self._insert(uid, stream, user)
         _move(row, position)
@@ -144,6 +148,7 @@ class Writer:
         self._transaction.streams.add_gap(row.id, offset, size, reason, self._now)
         if row.run_id is not None:
             self._runs.setdefault(row.run_id, False)
+        return row.next
 
     def _find(self, uid: int, stream: bytes) -> StreamRow | None:
         """Return a stream the principal may write. Raise RefusedError when it may not."""

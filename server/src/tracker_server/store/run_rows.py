@@ -33,6 +33,11 @@ class RunRows:
     def __init__(self, connection: Connection, points: ChunkPointStore) -> None:
         self._connection = connection
         self._points = points
+        self._known: dict[int, RunRow] = {}
+
+    def forget(self) -> None:
+        """Forget what was read: some of it was undone, and its numbers may be given again."""
+        self._known.clear()
 
     def ensure_project(self, entity_id: int, name: str, now: int) -> int:
         """Return the id of a project, making it when it is new."""
@@ -51,8 +56,12 @@ class RunRows:
         return None if row is None else RunRow(*row)
 
     def get(self, run_id: int) -> RunRow:
-        """Return a run that exists."""
-        return RunRow(*self._connection.execute(_FIND_RUN.where(schema.runs.c.id == run_id)).one())
+        """Return a run that exists. Asked for with each stream of it, and nothing of this changes."""
+        run = self._known.get(run_id)
+        if run is None:
+            row = self._connection.execute(_FIND_RUN.where(schema.runs.c.id == run_id)).one()
+            run = self._known[run_id] = RunRow(*row)
+        return run
 
     def insert(
         self,
