@@ -153,6 +153,37 @@ def test_segment_that_the_listing_lacked_is_no_gap(spool: Spool, files: OpenFile
     assert reading.position == len(spool.content(stream))
 
 
+def test_segment_that_is_listed_and_not_there_is_no_gap_yet(spool: Spool, files: OpenFiles) -> None:
+    stream = spool.write(records=200, segment_bytes=1500)
+    tail = tail_of(spool, files, stream)
+    gone = spool.segments(stream)[2]
+    content = gone.read_bytes()
+    gone.unlink()
+
+    with pytest.raises(FileNotFoundError):
+        tail.read(0, ALL, live=False)
+
+    gone.write_bytes(content)
+    reading = tail.read(0, ALL, live=False)
+    assert all(isinstance(piece, Data) for piece in reading.pieces)
+    assert reading.position == len(spool.content(stream))
+
+
+def test_rest_of_a_segment_that_was_deleted_half_shipped_is_a_gap(spool: Spool, files: OpenFiles) -> None:
+    stream = spool.write(records=200, segment_bytes=1500)
+    sizes = [path.stat().st_size for path in spool.segments(stream)]
+    whole = len(spool.content(stream))
+    spool.segments(stream)[1].unlink()
+    tail = tail_of(spool, files, stream)
+    tail.segments.set_numbers(number for number in tail.segments.numbers if number != 1)
+    position = sizes[0] + 100
+
+    reading = tail.read(position, ALL, live=False)
+
+    assert reading.pieces[0] == Missing(position, sizes[1] - 100, LossReason.MISSING.text)
+    assert reading.position == whole
+
+
 @pytest.mark.parametrize("beyond", [1, 1000])
 def test_position_behind_the_end_of_the_file_is_divergence(
     spool: Spool, files: OpenFiles, beyond: int

@@ -7,6 +7,7 @@ from where, and the server's word is what moves that. Bodies are never decoded.
 from __future__ import annotations
 
 import enum
+import errno
 
 from tracker.protocol.codec import parse_start, read_line
 from tracker.protocol.errors import HeaderError, IncompleteError
@@ -103,6 +104,7 @@ class Tail:
                 reading.state = self._finish(current, reading, live)
                 return reading
             if not self._enter(following, current, reading):
+                current = self.segments.at(reading.position) or current
                 continue
             current = following
 
@@ -204,9 +206,13 @@ class Tail:
 
     def _behind_end(self, segment: Segment, reading: Reading, size: int, live: bool) -> _Step:
         """Decide about a position behind the end of the segment it should be in."""
+        following = self.segments.after(segment)
+        if following is not None and following.number > segment.number + 1:
+            if following.base >= reading.position:
+                return _Step.ENDED  # what the server has behind it lay in a segment that is gone
         over = reading.position - segment.base - size
         without_header = (self.segments.bytes_in(n) for n in self.segments.numbers if n > segment.number)
-        if not live and self.segments.after(segment) is None and over == sum(without_header):
+        if not live and following is None and over == sum(without_header):
             reading.state = State.END  # the gap that stands for files without a HEADER was shipped
             return _Step.STOPPED
         raise Diverged(
@@ -230,6 +236,10 @@ class Tail:
                 # A listing made while segments are being rolled may lack one.
                 self.segments.set_numbers([*self.segments.numbers, number])
                 return False
+        for number in between:
+            if not self.segments.exists(number):
+                # Listed a moment ago: it, or the whole directory, was moved. The next listing tells.
+                raise FileNotFoundError(errno.ENOENT, f"segment {number:06d} is gone since it was listed")
         # A file that is there but cannot be opened raises before it comes to this.
         given_up = (self.given_up.get(number) for number in range(first, segment.number))
         reason = next(filter(None, given_up), _REASONS[MISSING])
