@@ -13,6 +13,7 @@ from tracker.protocol import kinds
 from tracker.protocol.codec import Seeds, encode_line, scan_lines
 from tracker.protocol.header import read_header
 from tracker_agent.disk import Disk
+from tracker_agent.losses import LossReason
 from tracker_agent.open_files import OpenFiles
 from tracker_agent.opening import Place
 from tracker_agent.pieces import Data, Diverged, Missing, State

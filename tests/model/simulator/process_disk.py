@@ -114,8 +114,12 @@ class ProcessDisk(Disk):
         return offset
 
     def is_deleted(self, fd: int) -> bool:
-        self._step("stat_failed", self._host.faults.stat_failed)
+        self._loop.step()
         return self._fds[fd].links == 0
+
+    def is_running(self, pid: int) -> bool:
+        self._loop.step()
+        return pid in self._host.processes and self._host.processes[pid].alive
 
     def close(self, fd: int) -> None:  # type: ignore[override]
         del self._fds[fd]
