@@ -12,7 +12,7 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -91,16 +91,17 @@ class Remover:
         before_s: float,
         budget: Budget,
         strangers_before_s: float,
+        refused: Collection[bytes] = (),
     ) -> None:
         """Remove a run directory, unless something in it is not what it was taken for.
 
         newest: number and size of the newest segment of each stream that may go. before_s: nothing else that
-        changed since then (wall clock) is touched, and strangers_before_s: no segment of another stream. What
-        Spent interrupts is taken up again by the next call.
+        changed since then (wall clock) is touched, and strangers_before_s: no segment of another stream; and of
+        those only what was refused, for clocks jump. What Spent interrupts is taken up again by the next call.
         """
         with self._open_run(place) as (user, fd):
             names = os.listdir(fd)
-            _check_idle(self._disk, place, fd, names, newest, strangers_before_s)
+            _check_idle(self._disk, place, fd, names, newest, strangers_before_s, refused)
             segments = sorted(name for name in names if parse_segment_name(name) is not None)
             locks = [name for name in names if parse_live_name(name) is not None]
             others = set(names).difference(segments, locks)
@@ -184,6 +185,7 @@ def _check_idle(
     names: list[str],
     newest: Mapping[bytes, tuple[int, int]],
     before_s: float,
+    refused: Collection[bytes],
 ) -> None:
     """Raise Left when a run directory holds more than was shipped, or somebody writes there."""
     for name in names:
@@ -195,7 +197,8 @@ def _check_idle(
         known = newest.get(stream)
         if known is None:
             # Not a record stream as far as anyone knows. It goes with the run, unless it is new.
-            if max(status.st_mtime, status.st_ctime) >= before_s:
+            judged = stream in refused or not status.st_size
+            if not judged or max(status.st_mtime, status.st_ctime) >= before_s:
                 raise Left(f"{name} is new")
         elif number > known[0] or (number == known[0] and status.st_size != known[1]):
             raise Left(f"{name} has grown")

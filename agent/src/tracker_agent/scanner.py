@@ -144,6 +144,12 @@ class Scanner:
         """Return all run directories."""
         return [directory.place for directory in self._by_path.values()]
 
+    def refused(self, place: Place) -> set[bytes]:
+        """Return the streams of a run directory that were looked at and are none."""
+        directory = self._by_path.get(place.path)
+        entries = {} if directory is None else directory.entries
+        return {stream for stream, entry in entries.items() if entry.refusal is not None}
+
     def empty_directories(self) -> list[Place]:
         """Return some run directories in which no stream was found, others each time."""
         some = list(islice(self._next_directories(), EMPTY_PER_LOOK))

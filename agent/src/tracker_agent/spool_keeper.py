@@ -169,7 +169,10 @@ class SpoolKeeper:
         # A stream that a scan has still to find is nobody's to remove, however short runs are kept.
         strangers_before_s = now_s - max(FRESH_S, quiet_s)
         try:
-            self._remover.remove_run(removal.place, newest, now_s - quiet_s, budget, strangers_before_s)
+            refused = self._scanner.refused(removal.place)
+            self._remover.remove_run(
+                removal.place, newest, now_s - quiet_s, budget, strangers_before_s, refused
+            )
         except (Left, Refused, OSError):
             for stream in known.streams:
                 stream.entry.removed_because = None

@@ -6,7 +6,7 @@ Also the judge of it: what the server never had may go only where a limit was se
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tracker.protocol.layout import parse_live_name, parse_segment_name, segment_name
 from tracker_agent.opening import Place, Refused
@@ -42,6 +42,7 @@ class SimRemover(Remover):
         before_s: float,
         budget: Budget,
         strangers_before_s: float,
+        refused: Collection[bytes] = (),
     ) -> None:
         entries = self._entries(place)
         for name, node in entries.items():
@@ -50,7 +51,8 @@ class SimRemover(Remover):
                 continue
             known = newest.get(parsed[0])
             if known is None:
-                if node.changed_ns / 1e9 >= strangers_before_s:
+                judged = parsed[0] in refused or not node.data
+                if not judged or node.changed_ns / 1e9 >= strangers_before_s:
                     raise Left(f"{name} is new")
             elif parsed[1] > known[0] or (parsed[1] == known[0] and len(node.data) != known[1]):
                 raise Left(f"{name} has grown")
