@@ -96,8 +96,9 @@ class Remover:
         """Remove a run directory, unless something in it is not what it was taken for.
 
         newest: number and size of the newest segment of each stream that may go. before_s: nothing else that
-        changed since then (wall clock) is touched, and strangers_before_s: no segment of another stream; and of
-        those only what was refused, for clocks jump. What Spent interrupts is taken up again by the next call.
+        changed since then (wall clock) is touched, and strangers_before_s: no segment of another stream; of
+        those only what was refused goes at all, for clocks jump. What Spent interrupts is taken up again by
+        the next call.
         """
         with self._open_run(place) as (user, fd):
             names = os.listdir(fd)

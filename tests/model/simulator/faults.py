@@ -44,6 +44,7 @@ class Faults:
     # Writers: chances per record.
     writer_killed: float = 0.02
     write_torn: float = 0.008  #: killed within a write
+    write_seen_half: float = 0.3  #: of reads of what is just being written
     write_short: float = 0.02  #: and taken back
     truncate_failed: float = 0.3  #: of short writes: not taken back
     writer_forked: float = 0.01

@@ -97,6 +97,7 @@ class WriterFiles:
         if written == 0 and not self.torn:
             raise error(errno.ENOSPC, opened.path)
         node.data += data[:written]
+        node.written = opened.process, self.host.world.now, start
         self.host.disk.wrote(opened.path, node)
         if self.torn:
             raise ProcessDiedError

@@ -16,6 +16,8 @@ from .agent_loop import AgentLoop
 from .host import Host
 from .sim_disk import Node, Status, error
 
+#: A write takes no longer than this.
+WRITE_S = 0.5
 #: A listing that lags behind lacks what was made within this time.
 STALE_S = 1.0
 
@@ -103,7 +105,20 @@ class ProcessDisk(Disk):
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:  # type: ignore[override]
         self._step("read_failed", self._host.faults.read_failed)
-        return bytes(self._fds[fd].data[offset : offset + size])
+        node = self._fds[fd]
+        end = min(offset + size, self._visible(node))
+        return bytes(node.data[offset:end])
+
+    def _visible(self, node: Node) -> int:
+        """Return how far a file can be read: a write that is still under way may be seen in part."""
+        if node.written is not None:
+            process, at, start = node.written
+            under_way = process.alive and self._world.now - at < WRITE_S
+            if under_way and self._world.chance(self._host.faults.write_seen_half):
+                self._host.fired("write_seen_half")
+                return self._world.random.randint(start, len(node.data))
+            node.written = None  # what was seen whole stays whole
+        return len(node.data)
 
     def size(self, fd: int) -> int:
         self._step("stat_failed", self._host.faults.stat_failed)

@@ -34,6 +34,7 @@ class Node:
         "links",
         "mtime_ns",
         "uid",
+        "written",
     )
 
     def __init__(self, inode: int, uid: int, directory: bool, mtime_ns: int, now: float) -> None:
@@ -47,6 +48,7 @@ class Node:
         self.mtime_ns = self.changed_ns = mtime_ns
         self.changed_at = now  #: when a name was added, for listings that lag behind
         self.base = -1  #: of a segment: position of its first byte
+        self.written: tuple[Process, float, int] | None = None  #: by whom, when, and from where on, at last
 
 
 class Status:
