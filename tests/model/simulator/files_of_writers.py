@@ -98,6 +98,7 @@ class WriterFiles:
             raise error(errno.ENOSPC, opened.path)
         node.data += data[:written]
         node.written = opened.process, self.host.world.now, start
+        opened.process.writes = node
         self.host.disk.wrote(opened.path, node)
         if self.torn:
             raise ProcessDiedError

@@ -17,6 +17,7 @@ class Process:
         self.name = name
         self.alive = True
         self.locks: list[Node] = []
+        self.writes: Node | None = None  #: the file that it wrote last
         self.at_death: list[Callable[[], None]] = []
 
     def die(self) -> None:

@@ -113,7 +113,7 @@ class ProcessDisk(Disk):
         """Return how far a file can be read: a write that is still under way may be seen in part."""
         if node.written is not None:
             process, at, start = node.written
-            under_way = process.alive and self._world.now - at < WRITE_S
+            under_way = process.alive and process.writes is node and self._world.now - at < WRITE_S
             if under_way and self._world.chance(self._host.faults.write_seen_half):
                 self._host.fired("write_seen_half")
                 return self._world.random.randint(start, len(node.data))
