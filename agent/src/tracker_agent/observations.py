@@ -136,6 +136,8 @@ class Observations:
     def save(self) -> None:
         """Write the checkpoint."""
         try:
+            # A checkpoint that outlived what it says was told would keep it from being told again.
+            self._own.sync()
             self._checkpoint.write(self._servers)
             self._saved = True
         except OSError as error:

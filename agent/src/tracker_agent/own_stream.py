@@ -48,6 +48,11 @@ class OwnStream:
         with self._lock:
             self._writer.write(kind, body)
 
+    def sync(self) -> None:
+        """Keep what was written over a power loss: all of it but the end of a segment that was just left."""
+        with self._lock:
+            self._writer.sync()
+
     def close(self) -> None:
         """Close the stream; it is shipped to its end by this or the next agent."""
         with self._lock:
@@ -91,6 +96,11 @@ class OwnStreams:
             writer = self._open_writer(directory, header, self._segment_bytes)
             own = self._open[credential] = OwnStream(writer)
         return own
+
+    def sync(self) -> None:
+        """Keep what was written over a power loss. Raise OSError."""
+        for own in self._open.values():
+            own.sync()
 
     def close(self) -> None:
         """Close all streams."""

@@ -65,7 +65,7 @@ class WriterFiles:
         self._fds: dict[int, _OpenFile] = {}
         self._next_fd = 1000
         _module.os = SimpleNamespace(
-            open=self.open, write=self.write, fstat=self.fstat, ftruncate=self.ftruncate,
+            open=self.open, write=self.write, fstat=self.fstat, ftruncate=self.ftruncate, fsync=self.fsync,
             unlink=host.disk.unlink, close=self.close, path=os.path,
             O_CREAT=os.O_CREAT, O_EXCL=os.O_EXCL, O_APPEND=os.O_APPEND,
         )  # fmt: skip
@@ -126,6 +126,10 @@ class WriterFiles:
         del opened.node.data[size:]
         opened.node.durable = min(opened.node.durable, size)
         self.host.disk.wrote(opened.path, opened.node)
+
+    def fsync(self, fd: int) -> None:
+        node = self._fds[fd].node
+        node.durable = len(node.data)
 
     def lockf(self, fd: int, _how: int) -> None:
         opened = self._fds[fd]

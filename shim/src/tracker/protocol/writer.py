@@ -155,6 +155,10 @@ class StreamWriter:
         if fd is not None:
             os.close(fd)
 
+    def sync(self) -> None:
+        """Let the kernel write the present segment to the disk. Slow; log() never does."""
+        os.fsync(self._fd)
+
     def close(self) -> None:
         """Close the segment, then let go of the live lock. May be called twice."""
         fd, self._fd = self._fd, -1
