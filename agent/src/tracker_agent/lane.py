@@ -258,7 +258,7 @@ class Lane:
                     # A line as large as all the memory, and another one is on its way: later.
                     del parts, readings
                     memory.release()
-                    await allowance.memory.given_back()
+                    await allowance.memory.settled()
                     for stream in boarded:
                         self.roster.ready(stream)
                     return

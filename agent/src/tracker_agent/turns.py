@@ -62,7 +62,7 @@ class Turns:
         self._waiting: dict[bool, deque[tuple[Turn, asyncio.Future[None]]]] = {True: deque(), False: deque()}
         self._given = {True: 0, False: 0}  # while the other kind waited
         self._overdrawn: Turn | None = None
-        self._watching: list[asyncio.Future[None]] = []  # who waits for anything to be given back
+        self._watching: list[asyncio.Future[None]] = []  # who waits for the overdrawn one
 
     @property
     def waiting(self) -> int:
@@ -96,14 +96,16 @@ class Turns:
         self._account(turn, -turn.amount)
         if self._overdrawn is turn:
             self._overdrawn = None
-        watching, self._watching = self._watching, []
-        for future in watching:
-            if not future.done():
-                future.set_result(None)
+            watching, self._watching = self._watching, []
+            for future in watching:
+                if not future.done():
+                    future.set_result(None)
         self._grant()
 
-    async def given_back(self) -> None:
-        """Wait until somebody gives units back: only for those who know that somebody holds some."""
+    async def settled(self) -> None:
+        """Wait until nobody holds more than there is."""
+        if self._overdrawn is None:
+            return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watching.append(future)
         await future
