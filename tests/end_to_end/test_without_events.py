@@ -18,6 +18,7 @@ from tests.support.server_process import ServerProcess
 
 RUNS = 2
 RECORDS = 400
+ENDLESS = 1_000_000  # for the one that is killed
 PER_SECOND = 300
 KILLS = 2
 
@@ -49,8 +50,8 @@ def test_everything_arrives_once_in_order_without_a_single_event(tmp_path: Path,
         spool = written / "spool"
         with agent:
             trainings = [
-                start_training(spool, f"quiet-{n}", tmp_path / f"side-{n}", seed + n, RECORDS, PER_SECOND)
-                for n in range(RUNS)
+                start_training(spool, f"quiet-{n}", tmp_path / f"side-{n}", seed + n, records, PER_SECOND)
+                for n, records in enumerate((ENDLESS, RECORDS))
             ]
             for _ in range(KILLS):
                 wait_until(agent.status, what="the agent")
