@@ -289,12 +289,13 @@ async def test_descriptors_stay_bounded_with_many_streams(
     spool: Spool, server: FakeTrackerServer, start: Start
 ) -> None:
     streams = [spool.write(run=f"run{number}", records=2) for number in range(300)]
+    before = len(os.listdir("/proc/self/fd"))
 
     async with start(limits=LimitSettings(open_files=32)) as pipeline:
         await eventually(lambda: all(server.content(s) == spool.content(s) for s in streams), timeout_s=30)
 
         assert max(each["open_files"] for each in pipeline.status()["spools"]) <= 16
-        assert len(os.listdir("/proc/self/fd")) < 100
+        assert len(os.listdir("/proc/self/fd")) < before + 60
 
 
 async def test_same_stream_in_two_directories_is_shipped_once(
