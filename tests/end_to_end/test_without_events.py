@@ -13,7 +13,7 @@ import pytest
 from tests.end_to_end.acknowledged import check_stored_once_in_order, read_points, read_side_log
 from tests.end_to_end.trainings import print_seed, start_training
 from tests.support.agent_process import AgentProcess, wait_until
-from tests.support.passthrough import passthrough
+from tests.support.fuse_mount import passthrough
 from tests.support.server_process import ServerProcess
 
 RUNS = 2

@@ -9,17 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import mfusepy
-
-from tests.support import require
-from tests.support.agent_process import wait_until
 
 ATTRIBUTES = ("st_mode", "st_ino", "st_nlink", "st_uid", "st_gid", "st_size")
 FREE = [
@@ -109,24 +102,6 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc]
     def statfs(self, path: str) -> dict[str, int]:
         found = os.statvfs(self._real(path))
         return {name: getattr(found, name) for name in FREE}
-
-
-@contextmanager
-def passthrough(directory: Path, mount_point: Path) -> Iterator[None]:
-    """Show a directory at another place, through FUSE."""
-    require.program("fusermount3", "fuse3")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        require.absent("/dev/fuse", "it is not there, or not for this user", "a machine with FUSE")
-    mount_point.mkdir(parents=True)
-    process = subprocess.Popen([sys.executable, "-m", __name__, str(directory), str(mount_point)])
-    try:
-        wait_until(lambda: mount_point.is_mount() or process.poll() is not None, what="the FUSE mount")
-        assert process.poll() is None, "the FUSE process ended"
-        yield
-    finally:
-        subprocess.run(["fusermount3", "-u", "-z", str(mount_point)], capture_output=True, check=False)
-        process.terminate()
-        process.wait(10)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""Shows a directory at another place through FUSE (passthrough.py), in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support import require
+from tests.support.agent_process import wait_until
+
+
+@contextmanager
+def passthrough(directory: Path, mount_point: Path) -> Iterator[None]:
+    """Show a directory at another place, through FUSE."""
+    require.program("fusermount3", "fuse3")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        require.absent("/dev/fuse", "it is not there, or not for this user", "a machine with FUSE")
+    mount_point.mkdir(parents=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.passthrough", str(directory), str(mount_point)]
+    )
+    try:
+        wait_until(lambda: mount_point.is_mount() or process.poll() is not None, what="the FUSE mount")
+        assert process.poll() is None, "the FUSE process ended"
+        yield
+    finally:
+        subprocess.run(["fusermount3", "-u", "-z", str(mount_point)], capture_output=True, check=False)
+        process.terminate()
+        process.wait(10)
