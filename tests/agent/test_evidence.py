@@ -203,7 +203,9 @@ def log_of(tmp_path: Path, *lines: tuple[float, str]) -> KernelLog:
     """Return a log whose device is a pipe, which gives one record a read where reads are as long."""
     path = tmp_path / "kmsg"
     path.write_bytes(b"")
-    log = KernelLog(lambda: 100.0, str(path))
+    namespace = tmp_path / "initial-pid-namespace"
+    namespace.symlink_to("pid:[4026531836]")
+    log = KernelLog(lambda: 100.0, str(path), str(namespace))
     log._read_at = None
     for at, line in lines:
         parsed = parse_event(line, log._clamped(at, 100.0))
