@@ -218,6 +218,12 @@ class Terminal:
         return self.process.wait(30)
 
 
+def _take_the_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # Who runs in the background of a script has Ctrl-C ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def terminal(*arguments: str, columns: int = 100, rows: int = 30) -> Iterator[Terminal]:
     master, slave = pty.openpty()
@@ -230,7 +236,7 @@ def terminal(*arguments: str, columns: int = 100, rows: int = 30) -> Iterator[Te
         stderr=slave,
         env={**environment, "TERM": "xterm-256color"},
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_take_the_terminal,
     )
     modes = termios.tcgetattr(slave)
     made = Terminal(process, master)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 WAIT_S = 0.5
 #: More names than this are not remembered: the number does.
 NAMES_MAX = 10_000
+#: The thread ends when nobody asked for this long; the next question starts another one.
+IDLE_S = 10.0
 #: Questions that may wait for an answer; further ones are asked again later.
 QUESTIONS_MAX = 100
 
@@ -23,7 +25,8 @@ class UserNames:
         self._names: dict[int, str] = {}
         self._asked: dict[int, threading.Event] = {}
         self._questions: queue.Queue[int] = queue.Queue(QUESTIONS_MAX)
-        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._answering = False
 
     def name(self, uid: int) -> str:
         """Return a user's name, his number where he has none or nobody says so in time."""
@@ -37,20 +40,27 @@ class UserNames:
     def _ask(self, uid: int) -> None:
         stuck = any(not answered.is_set() for answered in self._asked.values())
         answered = threading.Event()
-        try:
+        with self._lock:
+            if self._questions.full():
+                return
+            self._asked[uid] = answered
             self._questions.put_nowait(uid)
-        except queue.Full:
-            return
-        self._asked[uid] = answered
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._answer, name="user names", daemon=True)
-            self._thread.start()
+            if not self._answering:
+                self._answering = True
+                threading.Thread(target=self._answer, name="user names", daemon=True).start()
         if not stuck:
             answered.wait(WAIT_S)
 
     def _answer(self) -> None:
         while True:
-            uid = self._questions.get()
+            try:
+                uid = self._questions.get(timeout=IDLE_S)
+            except queue.Empty:
+                with self._lock:
+                    if self._questions.empty():
+                        self._answering = False
+                        return
+                continue
             try:
                 name = self._look_up(uid)
             except (KeyError, OSError):
