@@ -110,9 +110,14 @@ class FileWatch:
             self._alive = sum(not run.ended for run in self.runs.values())
             while self._departed:
                 await self._take_leave(self._departed.pop())
+            known = sum(len(run.files) for run in self.runs.values())
             for run in due:
-                if self.runs.get(run.place) is run and not self._is_crowded(run):
+                # One that nobody writes any more waits until others are through.
+                crowded = known > FILES_KNOWN_MAX and run.ended and not run.files
+                if self.runs.get(run.place) is run and not crowded:
+                    known -= len(run.files)
                     await self._walk(run)
+                    known += len(run.files)
             await self._pause(IDLE_S)
 
     async def _take_leave(self, run: RunFiles) -> None:
@@ -125,12 +130,6 @@ class FileWatch:
         for file in run.pending:
             if file.path not in tree.files:
                 self._counts.gone(run, file)
-
-    def _is_crowded(self, run: RunFiles) -> bool:
-        """Return whether a run that nobody writes any more should wait until others are through."""
-        if not run.ended or run.files:
-            return False
-        return sum(len(each.files) for each in self.runs.values()) > FILES_KNOWN_MAX
 
     async def _walk(self, run: RunFiles) -> None:
         began = self._clock.monotonic()
@@ -160,7 +159,7 @@ class FileWatch:
         else:
             run.done = False
             self._tell_ready(run)
-        self._changed.set()
+            self._changed.set()
 
     # Reading.
 
