@@ -158,9 +158,10 @@ async def test_header_overwritten_while_the_file_was_closed_stops_no_other(
                 file.write(os.urandom(64))
                 file.seek(0, os.SEEK_END)
                 file.write(b"more")
-            parked = await eventually(lambda: pipeline.status()["parked"])
+            # Only one file is held open: reading another one closes it, if it was opened again meanwhile.
             second = spool.write(run="second")
             await eventually(lambda: server.content(second) == spool.content(second))
+            parked = await eventually(lambda: pipeline.status()["parked"])
 
             assert parked[0]["code"] == "diverged"
             assert pipeline.status()["failures"] == {}
