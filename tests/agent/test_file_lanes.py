@@ -25,10 +25,10 @@ from tracker_agent.clock import Clock
 from tracker_agent.counters import Counters
 from tracker_agent.credentials import Credential
 from tracker_agent.endpoint import Endpoint, EndpointSettings
-from tracker_agent.file_lanes import FileLanes, FileLaneSettings
+from tracker_agent.file_lanes import FileLanes
 from tracker_agent.machine import Machine
 from tracker_agent.opening import Place
-from tracker_agent.settings import ServerSettings
+from tracker_agent.settings import FileSettings, ServerSettings
 from tracker_agent.transport import Answer, Transport
 
 UID = os.getuid()
@@ -118,7 +118,8 @@ class Host:
             tasks.append(asyncio.ensure_future(run()))
 
         lanes = FileLanes(
-            FileLaneSettings(str(self.state), **settings),
+            str(self.state),
+            FileSettings(**settings),
             {self.server.url: endpoint},
             Machine(),
             clock,

@@ -74,10 +74,7 @@ class VirtualAgent:
 
     def lane(self, key: str | None = "key") -> Lane:
         """Make a lane and start it."""
-        settings = LaneSettings(
-            0.2, self.batch_bytes, self.settings.probe_interval_s, self.settings.retry_first_s,
-            self.settings.retry_max_s,
-        )  # fmt: skip
+        settings = LaneSettings(0.2, self.batch_bytes)
         credential: Any = SimpleNamespace(name=key, key=key, server=self.server.url)
         lane = Lane(
             credential, self.endpoint, settings, Identity("machine", "boot", "host", "9.9"), self.clock,

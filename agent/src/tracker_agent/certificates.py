@@ -33,10 +33,6 @@ class Certificate:
     ends: datetime
     names: tuple[str, ...]  #: hosts that it is for
 
-    def is_over(self, now: datetime) -> bool:
-        """Return whether it ended."""
-        return now >= self.ends
-
 
 def parse_certificate(der: bytes) -> Certificate:
     """Return what a certificate says. Raise ValueError when it is none."""

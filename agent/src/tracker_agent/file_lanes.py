@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,20 +28,11 @@ from .file_watch import FileWatch
 from .machine import Machine
 from .opening import Place
 from .run_files import RunFiles
+from .settings import FileSettings
 
 DIGESTS_FILE = "file-digests"
 SAVE_S = 60.0
 LISTED_MAX = 200
-
-
-@dataclass(frozen=True)
-class FileLaneSettings:
-    """What file lanes are told."""
-
-    state_dir: str
-    enabled: bool = True
-    bytes_per_s: int = 16 * 1024 * 1024
-    bytes_max: int = 64 * 1024**3
 
 
 class FileLanes:
@@ -53,7 +43,8 @@ class FileLanes:
 
     def __init__(
         self,
-        settings: FileLaneSettings,
+        state_dir: str,
+        settings: FileSettings,
         endpoints: Mapping[str, Endpoint],
         machine: Machine,
         clock: Clock,
@@ -70,7 +61,7 @@ class FileLanes:
         self._start = start
         self._records_wait = records_wait
         self._allowance = FileAllowance(clock, settings.bytes_per_s)
-        self._digests = FileDigests(os.path.join(settings.state_dir, DIGESTS_FILE), machine.disk)
+        self._digests = FileDigests(os.path.join(state_dir, DIGESTS_FILE), machine.disk)
         self.counts = FileCounts(counters, log, clock)
         self._runs: dict[Place, RunFiles] = {}
         self._watches: dict[str, FileWatch] = {}

@@ -43,13 +43,10 @@ SERVER_ERRORS = frozenset({500, 501, 505, 507, 508})
 
 @dataclass(frozen=True)
 class LaneSettings:
-    """What a lane is told. Times in seconds."""
+    """What a lane is told besides what its endpoint is told. Times in seconds."""
 
     flush_interval_s: float
     batch_bytes: int
-    probe_interval_s: float
-    retry_first_s: float
-    retry_max_s: float
 
 
 class Lane:
@@ -90,10 +87,12 @@ class Lane:
             clock,
             counters,
             self._log,
-            settings.probe_interval_s,
+            endpoint.settings.probe_interval_s,
             self._intake.begin_of,
         )
-        self._backoff = Backoff(settings.retry_first_s, settings.retry_max_s, endpoint.uniform)
+        self._backoff = Backoff(
+            endpoint.settings.retry_first_s, endpoint.settings.retry_max_s, endpoint.uniform
+        )
         self._contact_at: float | None = None
         self._next_try: float | None = None
         self._last_flush = -1e9
@@ -177,7 +176,7 @@ class Lane:
                     pause = self._backoff.failure()
                     self._fail("retrying", str(error))
                 except LockedOut as error:
-                    pause = self._settings.probe_interval_s
+                    pause = self._endpoint.settings.probe_interval_s
                     self._fail("parked", str(error))
                 self._next_try = self._clock.monotonic() + pause
                 await asyncio.sleep(pause)
@@ -295,7 +294,9 @@ class Lane:
                 stream = streams[0]
                 stream.setbacks += 1
                 if stream.setbacks > SETBACKS_MAX:
-                    self.roster.park(stream, "server error", str(error), self._settings.probe_interval_s)
+                    self.roster.park(
+                        stream, "server error", str(error), self._endpoint.settings.probe_interval_s
+                    )
 
     async def _learn(self) -> None:
         try:

@@ -31,7 +31,7 @@ from .clock import Clock
 from .counters import Counters
 from .credentials import Credential, Credentials
 from .endpoint import Endpoint, EndpointSettings, Sender
-from .file_lanes import FileLanes, FileLaneSettings
+from .file_lanes import FileLanes
 from .handovers import Handovers
 from .lane import Lane, LaneSettings
 from .lanes import Lanes
@@ -132,12 +132,8 @@ class Pipeline:
             self._lanes.all, self._lanes.endpoints, identity.machine, machine.disk, clock, self.counters, log
         )
         self._files = FileLanes(
-            FileLaneSettings(
-                settings.state_dir,
-                settings.files.enabled,
-                settings.files.bytes_per_s,
-                settings.files.bytes_max,
-            ),
+            settings.state_dir,
+            settings.files,
             self._lanes.endpoints,
             machine,
             clock,
@@ -275,13 +271,7 @@ class Pipeline:
         )
 
     def _make_lane(self, credential: Credential, endpoint: Endpoint) -> Lane:
-        settings = LaneSettings(
-            self._settings.flush_interval_s,
-            self._settings.batch_bytes,
-            self._settings.probe_interval_s,
-            self._settings.retry_first_s,
-            self._settings.retry_max_s,
-        )
+        settings = LaneSettings(self._settings.flush_interval_s, self._settings.batch_bytes)
         lane = Lane(
             credential,
             endpoint,

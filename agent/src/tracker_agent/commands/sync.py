@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -96,9 +95,7 @@ def _ship_here(options: argparse.Namespace, runs: list[Any]) -> int:
     config = load_config(config_file(options), environment, flags, os.geteuid())
     try:
         with _shown() as show:
-            progress = asyncio.run(
-                sync_here(config, runs, options.wait, lambda each: show(dataclasses.asdict(each)))
-            )
+            progress = asyncio.run(sync_here(config, runs, options.wait, lambda each: show(each.to_json())))
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         return EXIT_INTERRUPTED
