@@ -69,7 +69,7 @@ def run(root: Path, options: argparse.Namespace) -> int:
             return 1
         arena.fleet.close()
         settled = time.monotonic()
-        verdict = judge(arena.server, arena.fleet.expectations, PATIENCE_S)
+        verdict = judge(arena.server, arena.fleet.expectations, PATIENCE_S, arena.keep_up)
         settled_s = time.monotonic() - settled
         server_log = arena.server.log()
         for host in arena.hosts:

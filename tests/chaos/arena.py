@@ -111,6 +111,11 @@ class Arena:
     def __exit__(self, *_: object) -> None:
         self.stack.close()
 
+    def keep_up(self) -> None:
+        """Start agents again that could not go on."""
+        for host in self.hosts:
+            host.keep_up()
+
     def _build(self) -> None:
         if shutil.which("gcc"):
             self.clock = ShiftedClock(self.directory)

@@ -62,8 +62,7 @@ class Storm:
         while time.monotonic() < deadline and not self.failures:
             if self.count >= self._faults and not (self._every_kind and self.not_fired):
                 break
-            for host in self._arena.hosts:
-                host.keep_up()
+            self._arena.keep_up()
             self._over.wait(KEEP_UP_S)
         self._over.set()
         for thread in threads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,20 +41,33 @@ class Verdict:
         return not (self.lost or self.doubled or self.disordered or self.invented or self.problems)
 
 
-def judge(server: ServerProcess, expectations: list[Expectation], patience_s: float) -> Verdict:
-    """Compare everything; what is still under way is waited for, patience_s at most in all."""
+def judge(
+    server: ServerProcess,
+    expectations: list[Expectation],
+    patience_s: float,
+    keep_up: Callable[[], None],
+) -> Verdict:
+    """Compare everything; what is still under way is waited for, patience_s at most in all.
+
+    keep_up: called now and then; starts agents again that could not go on.
+    """
     verdict = Verdict()
     deadline = time.monotonic() + patience_s
     runs: dict[str, list[Expectation]] = {}
     for each in expectations:
         runs.setdefault(each.run, []).append(each)
     for run, members in runs.items():
-        _judge_run(server, run, members, deadline, verdict)
+        _judge_run(server, run, members, deadline, verdict, keep_up)
     return verdict
 
 
 def _judge_run(
-    server: ServerProcess, run: str, members: list[Expectation], deadline: float, verdict: Verdict
+    server: ServerProcess,
+    run: str,
+    members: list[Expectation],
+    deadline: float,
+    verdict: Verdict,
+    keep_up: Callable[[], None],
 ) -> None:
     noted = [each.noted() for each in members]
     certain = [
@@ -79,6 +93,7 @@ def _judge_run(
         ended = powerless or (page is not None and page["state"] in ENDED)
         if (ended and not any(finding.lost for finding in findings)) or time.monotonic() > deadline:
             break
+        keep_up()
         time.sleep(ASK_AGAIN_S)
     verdict.runs += 1
     wholly = all(each.finished and not each.exit_refused for each in members)

@@ -84,8 +84,9 @@ class Server:
                 limits.upload_bytes_per_principal,
             ),
         )
-        life = begin_life(self.store, data.try_life())
-        data.write_life(life.token)
+        life = begin_life(self.store.database, data.try_life())
+        data.write_life(life.mark)
+        self.store.database.on_commit(data.note_commit)
         self.epoch = life.epoch
         self.accounts = AccountStore(self.store)
         self.first_key: Secret | None = self.accounts.ensure_first(

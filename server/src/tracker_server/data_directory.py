@@ -14,6 +14,12 @@ import fcntl
 import os
 from pathlib import Path
 
+import structlog
+
+from .store.epoch import Mark
+
+log = structlog.get_logger()
+
 
 class DataDirectoryError(Exception):
     """The directory cannot be used; the message says why and what to do."""
@@ -30,6 +36,9 @@ class DataDirectory:
         self._url = self.path / "url"
         self._life = self.path / "life"
         self._lock_fd: int | None = None
+        self._life_fd: int | None = None
+        self._life_failed = False
+        self._mark: Mark | None = None
 
     @property
     def database_url(self) -> str:
@@ -84,6 +93,9 @@ class DataDirectory:
 
     def unlock(self) -> None:
         """Let another server in. May be called twice."""
+        if self._life_fd is not None:
+            os.close(self._life_fd)
+            self._life_fd = None
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
@@ -92,13 +104,28 @@ class DataDirectory:
         """Keep the first admin key where only the server's own user can read it."""
         _replace(self.admin_key, key + "\n")
 
-    def write_life(self, token: str) -> None:
+    def write_life(self, mark: Mark) -> None:
         """Note which start of the database this was."""
-        _replace(self._life, token + "\n")
+        _replace(self._life, str(mark))
+        self._mark = mark
+        self._life_fd = os.open(self._life, os.O_WRONLY | os.O_CLOEXEC)
 
-    def try_life(self) -> str | None:
-        """Return what the last start noted."""
-        return _try_read(self._life)
+    def note_commit(self, commits: int) -> None:
+        """Note what was committed, in memory: only what comes after a restore of the database reads it."""
+        assert self._life_fd is not None
+        assert self._mark is not None
+        try:
+            os.pwrite(self._life_fd, str(self._mark._replace(commits=commits)).encode(), 0)
+        except OSError as error:
+            if not self._life_failed:
+                log.warning("cannot note commits", file=str(self._life), reason=error.strerror)
+            self._life_failed = True
+        else:
+            self._life_failed = False
+
+    def try_life(self) -> Mark | None:
+        """Return what the last server noted last."""
+        return Mark.parse(_try_read(self._life) or "")
 
     def write_url(self, url: str) -> None:
         """Note where the server is reached."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.http_client import ask
+from tests.support.record_stream import RecordStream, send
 from tests.support.server_process import ServerError, ServerProcess, free_port
 
 
@@ -86,6 +89,27 @@ def test_a_database_put_back_from_a_backup_gets_a_new_epoch(tmp_path: Path) -> N
         for left in server.data.glob("tracker.db-*"):
             left.unlink()
         (server.data / "tracker.db").write_bytes(backup)
+        server.start()
+
+        assert server.get("/api/v1/server", key="")["epoch"] != epoch
+
+
+def test_a_backup_taken_and_put_back_within_one_life_of_the_server_is_noticed_too(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server:
+        epoch = server.get("/api/v1/server", key="")["epoch"]
+        kept = tmp_path / "backup.db"
+        with (
+            closing(sqlite3.connect(server.data / "tracker.db")) as live,
+            closing(sqlite3.connect(kept)) as to,
+        ):
+            live.backup(to)
+        later = RecordStream("later", "restored")
+        later.log(0, {"loss": 1.0})
+        assert send(server.url, server.ingest_key, later.take()).status == 200
+        server.kill()
+        for file in server.data.glob("tracker.db*"):
+            file.unlink()
+        kept.rename(server.data / "tracker.db")
         server.start()
 
         assert server.get("/api/v1/server", key="")["epoch"] != epoch

@@ -35,6 +35,10 @@ _UNAVAILABLE = {
 }
 
 
+_COUNT_COMMIT = (
+    "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE name = 'commits' RETURNING value"
+)
+
 #: A row of whatever columns.
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 
@@ -45,6 +49,7 @@ class Database:
     def __init__(self, url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.url = url
         self._lock = threading.Lock()
+        self._note_commit: Callable[[int], None] | None = None
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             if not parsed.database or parsed.database == ":memory:":
@@ -65,14 +70,24 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Yield the writer's connection in a transaction: committed at the end, undone by an exception."""
-        with self._lock, self._translated(), self._writer.begin() as connection:
-            yield connection
+        with self._lock:
+            commits = None
+            with self._translated(), self._writer.begin() as connection:
+                yield connection
+                if self._note_commit is not None:
+                    commits = int(connection.exec_driver_sql(_COUNT_COMMIT).scalar_one())
+            if self._note_commit is not None and commits is not None:
+                self._note_commit(commits)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Yield a connection that sees one committed state of the database."""
         with self._translated(), self._readers.connect() as connection:
             yield connection
+
+    def on_commit(self, note: Callable[[int], None]) -> None:
+        """Count commits from now on, in the database, and call `note` with the number of each."""
+        self._note_commit = note
 
     def on_rollback(self, forget: Callable[[], None]) -> None:
         """Call `forget` whenever something the writer did is undone, in whole or to a savepoint."""

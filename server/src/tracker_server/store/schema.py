@@ -31,7 +31,8 @@ metadata = MetaData(
 #: SQLite numbers rows by itself only where the key is declared INTEGER.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
-#: Facts about the database itself: "epoch" (random, new in each database and after a restore).
+#: Facts about the database itself: "epoch" (random, new in each database and after a restore), "life" and
+#: "commits" (epoch.py).
 meta = Table(
     "meta",
     metadata,
