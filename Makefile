@@ -10,6 +10,9 @@ MANIFESTS := $(PACKAGES:%=%/pyproject.toml)
 # Programs that the tests use where they find them: `make deps` gets them.
 DEBIAN_PACKAGES := acl chromium fonts-dejavu-core fuse3 gcc git iproute2 libc6-dev mmdebstrap nftables openssl strace systemd
 
+# Tests wait more than they compute.
+TEST_JOBS ?= $(shell expr $$(nproc) + 1)
+
 .DELETE_ON_ERROR:
 .PHONY: bench chaos check clean demo deps format help lock test ui
 
@@ -20,7 +23,7 @@ demo: $(STAMPS)/installed ui  ## server, agent and a training; DEMO_EXIT=1 verif
 	@$(BIN)/python -m demo $(if $(filter 1,$(DEMO_EXIT)),--exit)
 
 test: $(STAMPS)/dev ui  ## run the tests; at the end, what this machine lacks for some
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(TEST_JOBS) --dist=worksteal $(PYTEST_ARGS)
 
 chaos: $(STAMPS)/dev ui  ## hundreds of real faults, then account for every record; CHAOS_ARGS="--seed N" replays
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)

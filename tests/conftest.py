@@ -1,6 +1,7 @@
 """What all tests share: at the end of a run, the parts this machine lacks and how to get them."""
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -18,3 +19,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         count = "1 test" if tests == 1 else f"{tests} tests"
         terminalreporter.write_line(f"{missing.part}: {missing.reason}; {count} went without")
         terminalreporter.write_line(f"    get it with: {missing.remedy}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that started this one, where tests run in several, what was missing here."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["missing"] = [(*missing, tests) for missing, tests in require.MISSING.items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Collect what was missing in another process."""
+    for *missing, tests in getattr(node, "workeroutput", {}).get("missing", ()):
+        key = require.Missing(*missing)
+        require.MISSING[key] = require.MISSING.get(key, 0) + tests

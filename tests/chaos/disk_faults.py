@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-from contextlib import ExitStack
+import subprocess
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tests.chaos.expectation import Expectation
 from tests.chaos.fault import NotNow, Scene, fault
 from tests.support.faulty_disks import LoopDisk
 from tests.support.injected import injected
+
+ENDS_S = 5.0
 
 
 def disk_of(scene: Scene) -> LoopDisk:
@@ -92,8 +95,15 @@ def agent_reads_eio(scene: Scene) -> None:
     with host.lock:
         if host.agent.process is None or host.agent.process.poll() is not None:
             raise NotNow
-        with injected(host.agent.process.pid, ["pread64,preadv,openat:error=EIO:when=1+3"]):
-            scene.hold(0.5, 2)
+        try:
+            with injected(host.agent.process.pid, ["pread64,preadv,openat:error=EIO:when=1+3"]):
+                scene.hold(0.5, 2)
+        except (AssertionError, OSError):
+            # An agent that is about to start ends by it, maybe before strace is seen to be there.
+            with suppress(subprocess.TimeoutExpired):
+                host.agent.process.wait(ENDS_S)
+            if host.agent.process.poll() is None:
+                raise
 
 
 @fault("disk")

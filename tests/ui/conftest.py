@@ -29,9 +29,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield process
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
+    """A headless Chromium. While one is open no other event loop can run in this process."""
     with launch_browser() as launched:
         yield launched
 
@@ -46,7 +46,7 @@ def pages(browser: Browser) -> Iterator[Pages]:
     assert not found, found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session(browser: Browser, server: ServerProcess) -> Any:
     """The cookies of someone who is signed in."""
     with closing(browser.new_page()) as opened:
