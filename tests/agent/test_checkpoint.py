@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from tracker_agent.checkpoint import Checkpoint, Remembered
+from tracker_agent.checkpoint import Checkpoint, Remembered, Sighting
 from tracker_agent.disk import Disk
 
 URL = "http://server"
 OBSERVED = {(1000, bytes(range(16))): "gone", (0, bytes(16)): "live"}
-KNOWN = {URL: Remembered("epoch", OBSERVED), "http://other": Remembered(None, {})}
+SIGHTINGS = {(0, bytes(16)): Sighting("default", "/spool", "/spool/0/run")}
+KNOWN = {URL: Remembered("epoch", OBSERVED, SIGHTINGS), "http://other": Remembered(None, {})}
 
 
 def written(tmp_path: Path, **changes: Any) -> Path:

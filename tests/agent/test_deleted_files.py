@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.agent.conftest import Spool, Start, eventually
 from tests.support.fake_tracker_server import FakeTrackerServer
 from tests.support.writer_process import WriterProcess
 from tracker_agent import open_files
-from tracker_agent.pipeline import Pipeline
+from tracker_agent.pipeline import HOUSEKEEPING_S, Pipeline
 from tracker_agent.settings import FileSettings
 
 
@@ -117,3 +118,40 @@ async def test_agent_out_of_descriptors_goes_on_with_fewer(
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert pipeline.status()["losses"] == {}
+
+
+@pytest.mark.parametrize("what", ["run", "segment", "user"])
+async def test_run_deleted_while_no_agent_ran_does_not_run_for_ever(
+    spool: Spool, server: FakeTrackerServer, start: Start, what: str
+) -> None:
+    with WriterProcess(spool.run("run"), "run", 10) as writer:
+        async with start():
+            await eventually(lambda: [state for state, _ in server.states(writer.stream)] == ["live"])
+    if what == "segment":
+        for file in spool.run("run").iterdir():
+            file.unlink()
+    else:
+        shutil.rmtree(spool.run("run") if what == "run" else spool.user)
+
+    async with start():
+        await eventually(lambda: [state for state, _ in server.states(writer.stream)][-1] == "gone")
+    cause = server.states(writer.stream)[-1][1]["cause"]
+    assert cause == "deleted from the spool"
+
+    async with start() as pipeline:
+        await eventually(lambda: pipeline.own_shipped)
+        assert len(server.states(writer.stream)) == 2  # told once
+
+
+async def test_a_run_whose_spool_is_away_at_the_start_is_not_taken_for_deleted(
+    spool: Spool, server: FakeTrackerServer, start: Start
+) -> None:
+    with WriterProcess(spool.run("run"), "run", 10) as writer:
+        async with start():
+            await eventually(lambda: [state for state, _ in server.states(writer.stream)] == ["live"])
+        away = spool.root.with_name("away")
+        spool.root.rename(away)
+        async with start() as pipeline:
+            await eventually(lambda: all(root.scanned for root in pipeline._roots.all))
+            await asyncio.sleep(2.5 * HOUSEKEEPING_S)
+            assert len(server.states(writer.stream)) == 1

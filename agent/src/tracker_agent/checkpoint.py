@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .disk import Disk
 from .streams import StreamKey
@@ -19,23 +19,39 @@ FILE = "checkpoint.json"
 VERSION = 2
 
 
+class Sighting(NamedTuple):
+    """Where a stream lay whose writer was seen alive, and the credential with which that was told."""
+
+    credential: str
+    root: str
+    path: str
+
+
 @dataclass(slots=True)
 class Remembered:
     """What is known of one server, and what it was told: the state of each stream's writer."""
 
     epoch: str | None = None
     observed: dict[StreamKey, str] = field(default_factory=dict)
+    sightings: dict[StreamKey, Sighting] = field(default_factory=dict)  #: of those observed to be "live"
 
     def to_json(self) -> dict[str, Any]:
         """Return what is written of one server."""
         observed = {f"{uid}/{stream.hex()}": state for (uid, stream), state in self.observed.items()}
-        return {"epoch": self.epoch, "observed": observed}
+        sightings = {f"{uid}/{stream.hex()}": seen for (uid, stream), seen in self.sightings.items()}
+        return {"epoch": self.epoch, "observed": observed, "sightings": sightings}
+
+    def forget(self, key: StreamKey) -> bool:
+        """Forget a stream. Return whether it was known."""
+        self.sightings.pop(key, None)
+        return self.observed.pop(key, None) is not None
 
 
 class Checkpoint:
     """Reads and writes <state>/checkpoint.json.
 
-    {"version": 2, "servers": {url: {"epoch": …, "observed": {"<uid>/<stream>": state}}}}
+    {"version": 2, "servers": {url: {"epoch": …, "observed": {"<uid>/<stream>": state},
+                                     "sightings": {"<uid>/<stream>": [credential, root, path]}}}}
     """
 
     def __init__(self, state_dir: str, disk: Disk) -> None:
@@ -79,13 +95,20 @@ def _parse_server(fields: Any) -> Remembered:
     if not isinstance(fields, dict):
         raise ValueError("its fields are of other types")  # noqa: TRY004
     epoch, states = fields.get("epoch"), fields.get("observed")
-    if not isinstance(states, dict) or not isinstance(epoch, str | None):
+    sightings = fields.get("sightings", {})
+    if not isinstance(states, dict) or not isinstance(sightings, dict) or not isinstance(epoch, str | None):
         raise ValueError("its fields are of other types")  # noqa: TRY004
     known = Remembered(epoch)
     for name, state in states.items():
-        uid, _, stream = name.partition("/")
-        key = (int(uid), bytes.fromhex(stream))
-        if len(key[1]) != 16:
-            raise ValueError("a stream has no id")
-        known.observed[key] = str(state)
+        known.observed[_key(name)] = str(state)
+    for name, (credential, root, path) in sightings.items():
+        known.sightings[_key(name)] = Sighting(str(credential), str(root), str(path))
     return known
+
+
+def _key(name: str) -> StreamKey:
+    uid, _, stream = name.partition("/")
+    key = (int(uid), bytes.fromhex(stream))
+    if len(key[1]) != 16:
+        raise ValueError("a stream has no id")
+    return key

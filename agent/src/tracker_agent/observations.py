@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from tracker.protocol import bodies, kinds
 
-from .checkpoint import Checkpoint, Remembered
+from .checkpoint import Checkpoint, Remembered, Sighting
 from .clock import Clock
 from .counters import Counters
 from .credentials import Credential
+from .disk import Disk
 from .evidence import judge
 from .own_stream import OwnStreams
 from .streams import Stream, StreamKey
-from .witness import Witness
+from .witness import NO_AGENT, Witness
 
 
 class Observations:
@@ -103,13 +104,30 @@ class Observations:
         if not stream.own:
             self._observe(stream, "gone", {"pid": stream.header.pid, "cause": "deleted from the spool"})
 
+    def lost(self, known: Collection[StreamKey]) -> list[tuple[StreamKey, Sighting]]:
+        """Return the streams that were alive before a restart and are not among those known now."""
+        return [
+            (key, seen)
+            for server in self._servers.values()
+            for key, seen in server.sightings.items()
+            if key not in known
+        ]
+
+    def deleted_unseen(self, key: StreamKey, seen: Sighting) -> None:
+        """Note that a stream was deleted while no agent ran. Found again, it is live again."""
+        uid, stream = key
+        facts = {"cause": "deleted from the spool", "evidence": {"missing": NO_AGENT}}
+        if self._write(seen.credential, uid, stream, "gone", facts):
+            for server in self._servers.values():
+                server.forget(key)
+
     def forget(self, stream: Stream) -> None:
         """Forget a stream whose files are gone."""
         self._unwritten.pop(stream.key, None)
         self._awaited.pop(stream.key, None)
         self._witness.forget(stream)
         for known in self._servers.values():
-            if known.observed.pop(stream.key, None) is not None:
+            if known.forget(stream.key):
                 self._saved = False
 
     def epoch(self, server: str) -> str | None:
@@ -120,6 +138,7 @@ class Observations:
     def restored(self, server: str) -> None:
         """Observe everything anew for a server that was restored."""
         self._of_server(server).observed.clear()
+        self._of_server(server).sightings.clear()
         self._saved = False
 
     def keep(self, epochs: Mapping[str, str]) -> None:
@@ -157,20 +176,42 @@ class Observations:
         credential = self._credential_of(stream)
         if stream.header.run is None or isinstance(credential, str):
             return  # with no credential it goes nowhere, and is observed once it does
-        told = self._of_server(credential.server).observed
-        if told.get(stream.key) in (state, "gone"):
+        known = self._of_server(credential.server)
+        if known.observed.get(stream.key) in (state, "gone"):
             return
-        observed = bodies.Observed(self._clock.wall_ns(), stream.uid, stream.id, state, facts)
-        try:
-            own = self._own.stream(credential.name)
-            own.write(kinds.OBSERVED, observed.encode())
-        except OSError as error:
+        if not self._write(credential.name, stream.uid, stream.id, state, facts):
             if state == "gone":
                 self._unwritten[stream.key] = stream
-            self._counters.failures["own stream"] += 1
-            self._log.error("cannot write down what was observed", stream=stream.id.hex(), error=str(error))
             return
         self._unwritten.pop(stream.key, None)
-        told[stream.key] = state
+        known.observed[stream.key] = state
+        known.sightings.pop(stream.key, None)
+        if state == "live":
+            place = stream.entry.place
+            known.sightings[stream.key] = Sighting(credential.name, place.root, place.path)
+
+    def _write(self, credential: str, uid: int, stream: bytes, state: str, facts: dict[str, Any]) -> bool:
+        """Write down what was observed. False: the disk refused."""
+        observed = bodies.Observed(self._clock.wall_ns(), uid, stream, state, facts)
+        try:
+            own = self._own.stream(credential)
+            own.write(kinds.OBSERVED, observed.encode())
+        except OSError as error:
+            self._counters.failures["own stream"] += 1
+            self._log.error("cannot write down what was observed", stream=stream.hex(), error=str(error))
+            return False
         self._saved = False
         self._wrote(own.stream)
+        return True
+
+
+def is_deleted(disk: Disk, root: str, path: str, stream: bytes) -> bool:
+    """Return whether nothing is left of a stream where it lay. A root that is away is no evidence."""
+    try:
+        disk.status(root, follow=True)
+        names = disk.names(path)
+    except FileNotFoundError as error:
+        return bool(error.filename != root)
+    except OSError:
+        return False
+    return not any(name.startswith(stream.hex() + ".") for name in names)

@@ -36,7 +36,7 @@ from .handovers import Handovers
 from .lane import Lane, LaneSettings
 from .lanes import Lanes
 from .machine import Machine
-from .observations import Observations
+from .observations import Observations, is_deleted
 from .opening import Place
 from .own_stream import Identity, OwnStreams
 from .requests import Requests
@@ -304,8 +304,12 @@ class Pipeline:
     async def _keep_house(self) -> None:
         trimmer = Trimmer(self._settings.own_keep_s, self._settings.limits.state_bytes, self._clock)
         own_root = self._roots.own
+        looked_for_lost = False
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
+            if not looked_for_lost and all(root.scanned for root in self._roots.all):
+                looked_for_lost = True
+                await self._look_for_lost()
             self._waits.look(self._catalogue.streams.values(), self._clock.monotonic())
             self._observations.keep(self._lanes.epochs())
             own = [stream for stream in self._catalogue.streams.values() if stream.own]
@@ -316,6 +320,15 @@ class Pipeline:
                 self._log.warning("own data dropped", reason=reason, bytes=size)
             self._own_problems = [trimmer.problem] if trimmer.problem else []
             await self._lanes.close_idle()
+
+    async def _look_for_lost(self) -> None:
+        """Tell of streams that were alive when an agent last ran here and have been deleted since."""
+        for key, seen in self._observations.lost(self._catalogue.streams):
+            root = next((each for each in self._roots.all if each.path == seen.root), None)
+            if root is None or root.thread.busy:
+                continue  # no longer one of the spools, or its disk hangs: no evidence
+            if await root.thread.call(is_deleted, self._machine.disk, seen.root, seen.path, key[1]):
+                self._observations.deleted_unseen(key, seen)
 
     # Status.
 
