@@ -10,6 +10,7 @@ watches, reloads and ends them.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -51,12 +52,18 @@ PULSE_S = 5.0
 #: Parts of the configuration that the pipeline is built from.
 _PIPELINE_PARTS = ("servers", "limits", "retention", "files", "crash")
 
+#: New objects that make the garbage collector look.
+YOUNG_OBJECTS = 50_000
+
 
 def run_agent(load: Callable[[], Config], environment: MutableMapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT; return the exit status. Raise ConfigError or StateError at the start."""
     config = load()
     log = Log(config.agent.log_format, config.agent.log_level, environment)
     lock = StateLock.take(config.state_dir)
+    # What is known of old runs lives long and has no cycles: looking through it again and again for garbage
+    # would be the larger part of what an idle host costs.
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     try:
         agent = Agent(config, load, log, Systemd(environment))
         return asyncio.run(agent.run())

@@ -24,6 +24,9 @@ from .spool_thread import SPOOL_WAIT_S
 from .streams import Stream, StreamKey
 
 ROUND_S = 30.0
+#: A round that takes long comes back that much later: it costs at most this part of a core.
+ROUND_SHARE = 0.001
+ROUND_MAX_S = 300.0
 #: Run directories that cannot be removed are named, so many at most.
 PROBLEMS_MAX = 200
 
@@ -62,9 +65,13 @@ class Caretaker:
 
     async def run(self) -> None:
         """Look after the spools for ever."""
+        pause_s = ROUND_S
         while True:
-            await asyncio.sleep(ROUND_S)
+            await asyncio.sleep(pause_s)
+            began = self._clock.monotonic()
             await self.round()
+            took_s = self._clock.monotonic() - began
+            pause_s = min(max(ROUND_S, took_s / ROUND_SHARE), ROUND_MAX_S)
 
     async def round(self) -> None:
         """Remove what is due now, up to a bound."""

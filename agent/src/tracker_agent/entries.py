@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tracker.protocol.header import Header
-from tracker.protocol.layout import live_name
+from tracker.protocol.layout import live_name, parse_segment_name
 
 from .credentials import UserKeys
 from .opening import Place
@@ -60,3 +60,16 @@ def remove_stream(entry: Entry, numbers: Iterable[int] | None = None) -> None:
         segments.disk.unlink(os.path.join(entry.place.path, segments.name(number)))
     if numbers is None:
         segments.disk.unlink(os.path.join(entry.place.path, live_name(entry.stream)))
+
+
+def sort_names(names: Iterable[str]) -> tuple[dict[bytes, set[int]], list[str]]:
+    """Return the numbers of each stream's segments, and names that look like segments and are none."""
+    segments: dict[bytes, set[int]] = {}
+    odd = []
+    for name in names:
+        parsed = parse_segment_name(name)
+        if parsed is not None:
+            segments.setdefault(parsed[0], set()).add(parsed[1])
+        elif name.endswith(".mpl"):
+            odd.append(name)
+    return segments, odd

@@ -102,8 +102,9 @@ class Root:
         now = self._clock.monotonic()
         in_path: dict[str, list[Stream]] = {}
         for stream in streams.values():
-            if stream.entry.place.path in self._to_arm:
-                in_path.setdefault(stream.entry.place.path, []).append(stream)
+            place = stream.entry.place
+            if place.root == self.path and place.path in self._to_arm:
+                in_path.setdefault(place.path, []).append(stream)
         chosen = []
         for path in list(self._to_arm):
             here = in_path.get(path, [])

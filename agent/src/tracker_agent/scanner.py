@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tracker.protocol.layout import live_name, parse_segment_name
+from tracker.protocol.layout import live_name
 
 from .disk import Disk
-from .entries import Entry, Findings
+from .entries import Entry, Findings, sort_names
 from .open_files import OpenFiles
 from .opening import Place, Refused, failure
 from .pieces import Diverged
@@ -28,12 +28,14 @@ from .tailer import Tail
 DIRECTORIES_PER_SCAN = 200
 #: Looks per second at quiet directories, however many there are: bounds what they cost.
 QUIET_CHECKS_PER_S = 250.0
-#: A finished run is looked at at least this often: it may be resumed in its directory.
+#: Of these, at directories where all is finished.
+FINISHED_CHECKS_PER_S = 50.0
+#: However many there are, a finished run is looked at so often: it may be resumed in its directory.
 FINISHED_LOOK_S = 300.0
 #: A directory that changed within this time when it was found is one to watch.
 FRESH_NS = 60_000_000_000
 FOREIGN_MAX = 1000
-#: Files in one directory that are named as if they were segments, and are noted.
+#: Names in one directory that look like segments and are noted.
 ODD_MAX = 20
 #: Streams of one user that count, in all his run directories.
 STREAMS_PER_USER_MAX = 30_000
@@ -77,9 +79,8 @@ class Scanner:
     ) -> None:
         self.root = root
         self.disk_problem: str | None = None  #: set by the caretaker
-        self.foreign: dict[
-            str, str
-        ] = {}  #: path → why it is left alone; replaced whole, read by other threads
+        #: path → why it is left alone; replaced whole, read by other threads
+        self.foreign: dict[str, str] = {}
         self._disk = disk
         self._files = files
         self._interval_s = interval_s
@@ -190,7 +191,8 @@ class Scanner:
                 pause = quiet
             else:
                 # The older a finished run, the less likely it goes on. A hint, if any, comes at once.
-                pause = max(quiet, 10.0, min(age_s / 10, FINISHED_LOOK_S))
+                rest = max(10.0, age_s / 10, len(self._by_path) / FINISHED_CHECKS_PER_S)
+                pause = max(quiet, min(rest, FINISHED_LOOK_S))
             self._schedule(directory, now + pause)
         while self._heap and (self._heap[0][2].gone or self._heap[0][0] != self._heap[0][2].due):
             heapq.heappop(self._heap)
@@ -240,7 +242,7 @@ class Scanner:
         directory.settled = self._wall_ns() - status.st_mtime_ns > SETTLED_NS
         directory.relist_at = now + RELIST_S
         directory.not_before = now + (len(names) / NAMES_PER_S if len(names) > 1000 else 0.0)
-        segments, odd = _sort(names)
+        segments, odd = sort_names(names)
         self._add_unlisted(directory, segments)
         where = directory.place.path
         notes = {os.path.join(where, name): "not named like a segment" for name in sorted(odd)[:ODD_MAX]}
@@ -431,19 +433,6 @@ class Scanner:
                 break
         self.foreign = dict(islice(collected.items(), FOREIGN_MAX))
         self._foreign_changed = False
-
-
-def _sort(names: Iterable[str]) -> tuple[dict[bytes, set[int]], list[str]]:
-    """Return the numbers of each stream's segments, and names that look like segments and are none."""
-    segments: dict[bytes, set[int]] = {}
-    odd = []
-    for name in names:
-        parsed = parse_segment_name(name)
-        if parsed is not None:
-            segments.setdefault(parsed[0], set()).add(parsed[1])
-        elif name.endswith(".mpl"):
-            odd.append(name)
-    return segments, odd
 
 
 __all__ = ["RELIST_S", "SETTLED_NS", "Entry", "Findings", "Scanner"]

@@ -87,10 +87,11 @@ def behind(streams: Collection[Stream]) -> dict[str, int]:
     """
     counts = {"streams": 0, "bytes": 0, "unasked": 0}
     for stream in streams:
-        left = 0 if stream.ended else stream.bytes_behind
-        counts["streams"] += left > 0
-        counts["bytes"] += left
-        counts["unasked"] += not stream.learned and not stream.ended
+        if not stream.ended:
+            left = stream.bytes_behind
+            counts["streams"] += left > 0
+            counts["bytes"] += left
+            counts["unasked"] += not stream.learned
     return counts
 
 
