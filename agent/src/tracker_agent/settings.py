@@ -115,6 +115,18 @@ class SamplerSettings:
 
 
 @dataclass(frozen=True)
+class CollectorSettings:
+    """One collector: the sections [collectors.NAME]."""
+
+    enabled: str = _setting(
+        "auto", "whether it runs; auto: where there is something", choices=("auto", "on", "off"), reload=True
+    )
+    interval_s: float = _setting(
+        0.0, "time between two samples; 0: as the collector says", bounds=(0, 3600), reload=True
+    )
+
+
+@dataclass(frozen=True)
 class LimitSettings:
     """What the agent never takes more of. Sizes in bytes."""
 

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from ..settings import SamplerSettings
-from .collector import Collector
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..settings import CollectorSettings, SamplerSettings
+from .collector import Collector, Context
 from .cpu import CpuCollector
 from .disk import DiskCollector
 from .memory import MemoryCollector
 from .network import NetworkCollector
 from .nvidia import NvidiaCollector
 
+#: By name, in the order of the table of metrics.
+COLLECTORS: Mapping[str, type[Collector]] = {
+    kind.name: kind
+    for kind in (CpuCollector, MemoryCollector, DiskCollector, NetworkCollector, NvidiaCollector)
+}
 
-def build_collectors(settings: SamplerSettings) -> list[Collector]:
-    """Return the collectors that the settings ask for."""
-    collectors: list[Collector] = [CpuCollector(), MemoryCollector(), NetworkCollector(), DiskCollector()]
-    if settings.gpu != "off":
-        collectors.append(NvidiaCollector())
-    return collectors
+
+def build_collectors(
+    settings: SamplerSettings,
+    sections: Mapping[str, CollectorSettings] | None = None,
+    context: Context | None = None,
+) -> list[Collector]:
+    """Return the collectors that the settings ask for. sections: [collectors.NAME], by name."""
+    context = context or Context()
+    chosen = []
+    for name, kind in COLLECTORS.items():
+        section = (sections or {}).get(name, CollectorSettings())
+        on = kind.default if section.enabled == "auto" else section.enabled == "on"
+        if on and not (name == "nvidia" and settings.gpu == "off"):
+            chosen.append(kind(replace(context, settings=section)))
+    return chosen

@@ -6,9 +6,14 @@ are different things: NothingHere and CollectorError.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
+
+from ..settings import CollectorSettings
+from ..streams import StreamKey
+from .kernel import Kernel
 
 
 class NothingHere(Exception):
@@ -20,12 +25,33 @@ class CollectorError(Exception):
 
 
 class Metric(NamedTuple):
-    """One line of the table of metrics. `#` in a name stands for the index of a device."""
+    """One line of the table of metrics. `#` in a name stands for a device: an index or a name."""
 
     name: str
     unit: str
     source: str
     meaning: str
+
+
+class Event(NamedTuple):
+    """Something that happened to the machine at a time (ns since 1970), such as an Xid: shipped as an ALERT.
+
+    level is "info", "warn" or "error"; facts are for programs, such as {"xid": 79, "gpu": "GPU-…"}.
+    """
+
+    time: int
+    title: str
+    text: str
+    level: str
+    facts: Mapping[str, Any]
+
+
+class LiveRun(NamedTuple):
+    """A writer that lives on this host: its stream, the run's id and the pid as this host counts."""
+
+    key: StreamKey
+    run: str
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -36,21 +62,45 @@ class Reading:
     problems: tuple[str, ...] = ()
     #: Facts about the machine that this collector alone knows; None where it has not found out yet.
     inventory: Mapping[str, Any] | None = field(default=None)
+    events: tuple[Event, ...] = ()
+    #: Values about single writers of runs, by stream: these show on the run's page.
+    runs: Mapping[StreamKey, Mapping[str, float]] = field(default_factory=dict)
 
 
-class Collector(Protocol):
+@dataclass(frozen=True)
+class Context:
+    """What collectors get: the kernel's files, a clock that never jumps, their settings, the live runs."""
+
+    settings: CollectorSettings = field(default_factory=CollectorSettings)
+    kernel: Kernel = field(default_factory=Kernel)
+    monotonic: Callable[[], float] = time.monotonic
+    wall_ns: Callable[[], int] = time.time_ns
+    #: May be called from the collector's thread.
+    live_runs: Callable[[], Collection[LiveRun]] = tuple
+
+
+class Collector:
     """One subject. Called from one thread of its own, so it may block, and only itself suffers."""
 
-    @property
-    def name(self) -> str:
-        """The word for it, everywhere: file, setting, metric names."""
+    #: The word for it, everywhere: file, setting, first part of metric names.
+    name: ClassVar[str]
+    #: What it may bring.
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    #: What a sample costs, in words, for the table of metrics.
+    cost: ClassVar[str] = ""
+    #: Time between two samples, where the subject is slow or dear; 0: that of the sampler.
+    interval_s: ClassVar[float] = 0.0
+    #: A sample that takes longer shows as stuck; the others go on without it.
+    deadline_s: ClassVar[float] = 10.0
+    #: Whether it runs unless the settings say otherwise.
+    default: ClassVar[bool] = True
 
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What it may bring."""
+    def __init__(self, context: Context | None = None) -> None:
+        self.context = context or Context()
 
     def sample(self) -> Reading:
         """Return the values of this moment. Raise NothingHere or CollectorError."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Let go of everything. Called once, after the last sample."""

@@ -8,14 +8,14 @@ from typing import Any
 
 import psutil
 
-from .collector import Metric, Reading
+from .collector import Collector, Context, Metric, Reading
 
 #: Times that `user` and `nice` of /proc/stat already contain.
 _COUNTED_ELSEWHERE = ("guest", "guest_nice")
 _BUSY_CORE_PERCENT = 95.0
 
 
-class CpuCollector:
+class CpuCollector(Collector):
     """CPU time since the sample before, as percent of all cores together."""
 
     name = "cpu"
@@ -34,9 +34,11 @@ class CpuCollector:
 
     def __init__(
         self,
+        context: Context | None = None,
         read_times: Callable[[], Sequence[Any]] = lambda: psutil.cpu_times(percpu=True),
         read_load: Callable[[], tuple[float, float, float]] = os.getloadavg,
     ) -> None:
+        super().__init__(context)
         self._read_times = read_times
         self._read_load = read_load
         self._before: list[dict[str, float]] = []

@@ -12,14 +12,14 @@ from typing import Any
 
 import psutil
 
-from .collector import Metric, NothingHere, Reading
+from .collector import Collector, Context, Metric, NothingHere, Reading
 from .rates import Rates
 
 #: Block devices that are memory, or stand on other block devices, whose traffic counts already.
 _VIRTUAL = ("loop", "ram", "zram", "dm-", "md", "nbd", "sr", "fd")
 
 
-class DiskCollector:
+class DiskCollector(Collector):
     """Rates over all whole disks together; partitions are part of their disk."""
 
     name = "disk"
@@ -32,12 +32,14 @@ class DiskCollector:
 
     def __init__(
         self,
+        context: Context | None = None,
         read_counters: Callable[[], Mapping[str, Any]] = lambda: psutil.disk_io_counters(
             perdisk=True, nowrap=False
         ),
         is_disk: Callable[[str], bool] = lambda name: os.path.exists(f"/sys/block/{name.replace('/', '!')}"),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(context)
         self._read_counters = read_counters
         self._is_disk = is_disk
         self._monotonic = monotonic

@@ -8,10 +8,10 @@ from typing import Any
 
 import psutil
 
-from .collector import Metric, Reading
+from .collector import Collector, Context, Metric, Reading
 
 
-class MemoryCollector:
+class MemoryCollector(Collector):
     """Memory as processes can get it: used = total - available (MemAvailable)."""
 
     name = "memory"
@@ -34,10 +34,12 @@ class MemoryCollector:
 
     def __init__(
         self,
+        context: Context | None = None,
         read_memory: Callable[[], Any] = psutil.virtual_memory,
         read_swap: Callable[[], Any] = psutil.swap_memory,
         shm: str = "/dev/shm",  # noqa: S108 (how full it is gets read; nothing is kept there)
     ) -> None:
+        super().__init__(context)
         self._read_memory = read_memory
         self._read_swap = read_swap
         self._shm = shm

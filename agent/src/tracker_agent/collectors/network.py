@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from .collector import Metric, Reading
+from .collector import Collector, Context, Metric, Reading
 from .rates import Rates
 
 #: Interfaces that only pass on what a real one carries, or lead nowhere.
@@ -29,7 +29,7 @@ _VIRTUAL = (
 )
 
 
-class NetworkCollector:
+class NetworkCollector(Collector):
     """Rates over all real interfaces together."""
 
     name = "network"
@@ -44,6 +44,7 @@ class NetworkCollector:
 
     def __init__(
         self,
+        context: Context | None = None,
         read_counters: Callable[[], Mapping[str, Any]] = lambda: psutil.net_io_counters(
             # psutil's nowrap hides counters that start again; Rates wants to see them.
             pernic=True,
@@ -51,6 +52,7 @@ class NetworkCollector:
         ),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(context)
         self._read_counters = read_counters
         self._monotonic = monotonic
         self._rates = {metric.name: Rates() for metric in self.metrics}

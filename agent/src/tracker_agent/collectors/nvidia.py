@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .collector import CollectorError, Metric, NothingHere, Reading
+from .collector import Collector, CollectorError, Context, Metric, NothingHere, Reading
 
 #: Where persistence mode is off, the first call takes seconds for each GPU.
 FIRST_DEADLINE_S = 60.0
@@ -33,7 +33,7 @@ _FACTS = ("index", "uuid", "name", "memory_bytes")
 _COMMAND = (sys.executable, "-P", "-m", "tracker_agent.collectors.nvidia_child")
 
 
-class NvidiaCollector:
+class NvidiaCollector(Collector):
     """Values of each GPU under host.gpu.<index>."""
 
     name = "nvidia"
@@ -69,11 +69,13 @@ class NvidiaCollector:
 
     def __init__(
         self,
+        context: Context | None = None,
         command: Sequence[str] = _COMMAND,
         deadline_s: float = DEADLINE_S,
         first_deadline_s: float = FIRST_DEADLINE_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(context)
         self._command = tuple(command)
         self._deadline_s = deadline_s
         self._first_deadline_s = first_deadline_s
