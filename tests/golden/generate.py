@@ -74,6 +74,26 @@ def every_kind():
     ]
 
 
+def optional_elements():
+    """Return (kind, body) of the elements that writers may leave out, and of what is none of them."""
+    t = START
+    window = {"gpu.memory.used.bytes": (2.0**33, 0.0, 2.0**34, 2.0**34, 15)}
+    facts = {"xid": 79, "gpu": "GPU-0", "lost": True}
+    return [
+        (kinds.SAMPLE, bodies.Sample(t + 1, 30 * 10**9, window, (1000, OTHER)).encode()),
+        (kinds.SAMPLE, bodies.Sample(t + 2, 30 * 10**9, window).encode()),
+        (kinds.SAMPLE, bodies.pack([t + 3, 30 * 10**9, window, [1000, OTHER, "later"], "later"])),
+        (kinds.SAMPLE, bodies.pack([t + 4, 30 * 10**9, window, {"uid": 1000}])),
+        (
+            kinds.ALERT,
+            bodies.Alert(t + 5, "Xid 79", "the GPU has fallen off the bus", "error", facts).encode(),
+        ),
+        (kinds.ALERT, bodies.Alert(t + 6, "Xid 79", "the GPU has fallen off the bus", "error").encode()),
+        (kinds.ALERT, bodies.pack([t + 7, "slow", "loader is slow", "warn", "not a map"])),
+        (kinds.EXIT, bodies.Exit(t + 8, 137, None, {"signal": 9, "pid": 4242}).encode()),
+    ]
+
+
 def segment(lines, header=HEADER):
     """Return the bytes of one segment as a list: its HEADER line, then one element per line."""
     seeds = Seeds(header.stream, header.segment)
@@ -109,6 +129,7 @@ def cases():
     newer = HEADER._replace(version=2)
     return {
         "every_kind": files(segment(every_kind())),
+        "optional_elements": files(segment(optional_elements())),
         "two_segments": files(first, second),
         "no_exit": files(first),
         "empty_segment": files([b""]),

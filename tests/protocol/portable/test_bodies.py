@@ -73,6 +73,61 @@ class Bodies(unittest.TestCase):
                 continue
             self.assertEqual(read, Exit(TIME, 3))
 
+    def test_a_window_names_the_stream_it_is_about_and_is_as_short_as_ever_without(self):
+        values = {"cpu": (1.0, 0.0, 2.0, 1.5, 15)}
+        about = (1000, bytes(range(16)))
+
+        read = bodies.decode_sample(Sample(TIME, 10**9, values, about).encode())
+
+        self.assertEqual(read, Sample(TIME, 10**9, values, about))
+        plain = [TIME, 10**9, {"cpu": [1.0, 0.0, 2.0, 1.5, 15]}]
+        self.assertEqual(msgpack.unpackb(Sample(TIME, 10**9, values).encode(), raw=False), plain)
+
+    def test_a_window_about_what_is_no_uid_and_stream_is_about_the_machine(self):
+        stream = bytes(16)
+        wrongs = (
+            *(
+                None,
+                5,
+                "text",
+                [],
+                [1000],
+                stream,
+                {"uid": 1, "stream": stream},
+                [True, stream],
+                [1.0, stream],
+            ),
+            *(
+                [1, bytes(15)],
+                [1, bytes(17)],
+                [1, "0" * 16],
+                [2**63, stream],
+                [2**64 - 1, stream],
+                [None, stream],
+            ),
+        )
+        for wrong in wrongs:
+            body = msgpack.packb([TIME, 1, {"cpu": [1, 1, 1, 1, 1]}, wrong], use_bin_type=True)
+            self.assertEqual(bodies.decode_sample(body), Sample(TIME, 1, {"cpu": (1, 1, 1, 1, 1)}), wrong)
+
+        later = msgpack.packb([TIME, 1, {}, [7, stream, "later"], "later"], use_bin_type=True)
+        self.assertEqual(bodies.decode_sample(later), Sample(TIME, 1, {}, (7, stream)))
+
+    def test_an_alert_tells_facts_and_is_as_short_as_ever_without(self):
+        facts = {"xid": 79, "gpu": "GPU-0", "lost": True, "busy": 0.5, "none": None}
+        alert = Alert(TIME, "t", "x", "error", facts)
+
+        self.assertEqual(bodies.decode_alert(alert.encode()), alert)
+        self.assertEqual(
+            msgpack.unpackb(Alert(TIME, "t", "x", "info").encode(), raw=False), [TIME, "t", "x", "info"]
+        )
+        self.assertEqual(Alert(TIME, "t", "x", "info", {}).encode(), Alert(TIME, "t", "x", "info").encode())
+
+    def test_facts_of_an_alert_that_are_no_map_do_not_cost_its_text(self):
+        for wrong in (None, 5, "text", [1], {b"bytes": 2}):
+            body = msgpack.packb([TIME, "t", "x", "warn", wrong], use_bin_type=True)
+            self.assertEqual(bodies.decode_alert(body), Alert(TIME, "t", "x", "warn"), wrong)
+
     def test_a_missing_element_is_a_body_error(self):
         for value, decode in PAIRS:
             fields = msgpack.unpackb(value.encode(), raw=False)

@@ -113,6 +113,26 @@ class Golden(unittest.TestCase):
         data = independent.segment(STREAM, 0, 0, HEADER, bodies)
         self.assertEqual(read("every_kind", NAME % 0)[: len(data)], data)
 
+    def test_a_writer_made_from_the_prose_gives_the_same_optional_elements(self):
+        t = 1700000000000000000
+        other = bytes(range(16, 32))
+        window = {"gpu.memory.used.bytes": [2.0**33, 0.0, 2.0**34, 2.0**34, 15]}
+        facts = {"xid": 79, "gpu": "GPU-0", "lost": True}
+        fallen = "the GPU has fallen off the bus"
+        bodies = [
+            (10, [t + 1, 30 * 10**9, window, [1000, other]]),
+            (10, [t + 2, 30 * 10**9, window]),
+            (10, [t + 3, 30 * 10**9, window, [1000, other, "later"], "later"]),
+            (10, [t + 4, 30 * 10**9, window, {"uid": 1000}]),
+            (8, [t + 5, "Xid 79", fallen, "error", facts]),
+            (8, [t + 6, "Xid 79", fallen, "error"]),
+            (8, [t + 7, "slow", "loader is slow", "warn", "not a map"]),
+            (9, [t + 8, 137, None, {"signal": 9, "pid": 4242}]),
+        ]
+
+        data = independent.segment(STREAM, 0, 0, HEADER, bodies)
+        self.assertEqual(read("optional_elements", NAME % 0), data)
+
 
 def feed(data):
     """Yield the msgpack values in data."""

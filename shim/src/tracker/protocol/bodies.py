@@ -91,7 +91,10 @@ def unpack_fields(body: bytes, *kinds: Optional[Tuple[type, ...]]) -> Tuple[Any,
 
     None in place of a tuple allows any type.
     """
-    fields = unpack(body)
+    return _check_fields(unpack(body), *kinds)
+
+
+def _check_fields(fields: Any, *kinds: Optional[Tuple[type, ...]]) -> Tuple[Any, ...]:
     if type(fields) is not list or len(fields) < len(kinds):
         raise BodyError("not an array of %d" % len(kinds))
     for index, allowed in enumerate(kinds):
@@ -245,20 +248,34 @@ def decode_file(body: bytes) -> File:
 
 
 class Alert(NamedTuple):
-    """ALERT: a message for a person. level is "info", "warn" or "error"."""
+    """ALERT: a message for a person. level is "info", "warn" or "error".
+
+    facts say the same to programs, such as {"xid": 79}.
+    """
 
     time: int
     title: str
     text: str
     level: str
+    facts: Optional[Dict[str, Any]] = None
 
     def encode(self) -> bytes:
-        return pack(list(self))
+        fields = list(self)
+        return pack_tree(fields) if self.facts else pack(fields[:4])
 
 
 def decode_alert(body: bytes) -> Alert:
     """Decode ALERT."""
-    return Alert(*unpack_fields(body, (int,), (str,), (str,), (str,)))
+    fields = unpack(body)
+    time, title, text, level = _check_fields(fields, (int,), (str,), (str,), (str,))
+    return Alert(time, title, text, level, _facts(fields, 4))
+
+
+def _facts(fields: List[Any], index: int) -> Optional[Dict[str, Any]]:
+    """Return the map at the end of a body that came later than the rest: what is none is another writer's."""
+    facts = fields[index] if len(fields) > index else None
+    known = type(facts) is dict and all(type(name) is str for name in facts)
+    return facts if known else None
 
 
 class Exit(NamedTuple):
@@ -279,13 +296,11 @@ class Exit(NamedTuple):
 
 def decode_exit(body: bytes) -> Exit:
     """Decode EXIT."""
-    time, code, exception = unpack_fields(body, (int,), (int,), (dict, _NONE))
+    fields = unpack(body)
+    time, code, exception = _check_fields(fields, (int,), (int,), (dict, _NONE))
     if exception is not None and any(type(x) is not str for pair in exception.items() for x in pair):
         raise BodyError("the exception is not a map of strings")
-    facts = unpack(body)[3:4]
-    # Came later than the rest: what is no map there is another writer's.
-    known = bool(facts) and type(facts[0]) is dict and all(type(name) is str for name in facts[0])
-    return Exit(time, code, exception, facts[0] if known else None)
+    return Exit(time, code, exception, _facts(fields, 3))
 
 
 #: mean, min, max, last, count of one metric in one window
@@ -293,26 +308,41 @@ Window = Tuple[float, float, float, float, int]
 
 
 class Sample(NamedTuple):
-    """SAMPLE: host metrics of one window that ended at `time`. window is its length in ns."""
+    """SAMPLE: host metrics of one window that ended at `time`. window is its length in ns.
+
+    about names a stream of that host by the uid that owns it and its id: the window is about the writer of
+    that stream then, not about the machine.
+    """
 
     time: int
     window: int
     values: Dict[str, Window]
+    about: Optional[Tuple[int, bytes]] = None
 
     def encode(self) -> bytes:
-        return pack(list(self))
+        return pack(list(self) if self.about else list(self[:3]))
 
 
 def decode_sample(body: bytes) -> Sample:
     """Decode SAMPLE."""
-    time, window, values = unpack_fields(body, (int,), (int,), (dict,))
+    fields = unpack(body)
+    time, window, values = _check_fields(fields, (int,), (int,), (dict,))
     check_names(values)
     windows = {}
     for name, numbers in values.items():
         if type(numbers) is not list or len(numbers) < 5 or not _NUMBER.issuperset(map(type, numbers)):
             raise BodyError("a window is not mean, min, max, last, count")
         windows[name] = tuple(numbers[:5])
-    return Sample(time, window, windows)
+    return Sample(time, window, windows, _about(fields))
+
+
+def _about(fields: List[Any]) -> Optional[Tuple[int, bytes]]:
+    """Return the uid and stream at the end of a SAMPLE; what is something else is another writer's."""
+    about = fields[3] if len(fields) > 3 else None
+    if type(about) is not list or [type(part) for part in about[:2]] != [int, bytes]:
+        return None
+    uid, stream = about[:2]
+    return (uid, stream) if INT_MIN <= uid <= INT_MAX and len(stream) == 16 else None
 
 
 class Host(NamedTuple):
