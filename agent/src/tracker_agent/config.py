@@ -21,6 +21,7 @@ from tracker.protocol.layout import SYSTEM_SPOOL
 from .server_settings import absolute, check_servers, load_server
 from .setting_values import listens_to_others
 from .settings import (
+    COLLECTORS,
     DEFAULT_SERVER,
     SECTIONS,
     SERVERS,
@@ -31,8 +32,8 @@ from .settings import (
     SamplerSettings,
     Values,
     check_value,
+    collector_kinds,
     fields_of,
-    settings,
 )
 
 ENVIRONMENT_PREFIX = "TRACKER_AGENT_"
@@ -57,11 +58,27 @@ def load_config(
     _check_metrics(config.metrics, values)
     server = load_server("server", values, environment, warnings)
     further = {
-        section.partition(".")[2]: load_server(section, values, environment, warnings)
-        for section in dict.fromkeys(owner for owner, _ in values if owner.startswith(f"{SERVERS}."))
+        name: load_server(section, values, environment, warnings)
+        for name, section in _sections_of(SERVERS, values).items()
     }
     check_servers(server, further, values)
-    return dataclasses.replace(config, server=server, further_servers=further, warnings=tuple(warnings))
+    collectors = {
+        name: _section(section, collector_kinds()[name].Settings, values)
+        for name, section in _sections_of(COLLECTORS, values).items()
+    }
+    return dataclasses.replace(
+        config,
+        server=server,
+        further_servers=further,
+        collectors=collectors,
+        warnings=tuple(warnings),
+    )
+
+
+def _sections_of(table: str, values: Values) -> dict[str, str]:
+    """Return the sections TABLE.NAME that have values, by NAME."""
+    sections = [owner for owner, _ in values if owner.startswith(f"{table}.")]
+    return {section.partition(".")[2]: section for section in sections}
 
 
 def _section(section: str, kind: type[Any], values: Values) -> Any:
@@ -89,22 +106,31 @@ def parse_file(text: str, source: str) -> Values:
         raise ConfigError(f"{source}: not valid TOML: {_toml_place(error, text)}") from error
     values: Values = {}
     for section, content in document.items():
-        where = _where(source, text, section, None)
-        if section not in SECTIONS and section != SERVERS:
-            known = _known(section, [*SECTIONS, SERVERS])
-            raise ConfigError(f"{where}: unknown section [{section}]{known}")
-        if section != SERVERS:
+        if section in (SERVERS, COLLECTORS):
+            for name, further in content.items() if isinstance(content, dict) else [("NAME", None)]:
+                if isinstance(content, dict):
+                    _check_name(section, name, _where(source, text, f"{section}.{name}", None))
+                values |= _parse_section(f"{section}.{name}", further, text, source)
+        elif section in SECTIONS:
             values |= _parse_section(section, content, text, source)
-            continue
-        for name, further in content.items() if isinstance(content, dict) else [("NAME", None)]:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name) or name == DEFAULT_SERVER:
-                where = _where(source, text, f"{SERVERS}.{name}", None)
-                raise ConfigError(
-                    f"{where}: a further server cannot be called {name!r}; a name has 1 to 32 of a-z 0-9 - "
-                    f"and is not {DEFAULT_SERVER!r}"
-                )
-            values |= _parse_section(f"{SERVERS}.{name}", further, text, source)
+        else:
+            where = _where(source, text, section, None)
+            known = _known(section, [*SECTIONS, SERVERS, COLLECTORS])
+            raise ConfigError(f"{where}: unknown section [{section}]{known}")
     return values
+
+
+def _check_name(table: str, name: str, where: str) -> None:
+    """Refuse a section [servers.NAME] or [collectors.NAME] that there cannot be."""
+    if table == COLLECTORS:
+        if name not in collector_kinds():
+            known = _known(name, list(collector_kinds()))
+            raise ConfigError(f"{where}: there is no collector {name!r}{known}")
+    elif not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name) or name == DEFAULT_SERVER:
+        raise ConfigError(
+            f"{where}: a further server cannot be called {name!r}; a name has 1 to 32 of a-z 0-9 - "
+            f"and is not {DEFAULT_SERVER!r}"
+        )
 
 
 def _parse_section(section: str, content: Any, text: str, source: str) -> Values:
@@ -131,12 +157,22 @@ def parse_environment(environment: Mapping[str, str]) -> Values:
     for variable, text in sorted(environment.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_VARIABLE:
             continue
-        section, _, name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
-        if section not in SECTIONS or name not in fields_of(section):
-            known = [f"{ENVIRONMENT_PREFIX}{owner}_{each.name}".upper() for owner, each in settings()]
-            raise ConfigError(f"unknown environment variable {variable}{_known(variable, known)}")
+        known = _variables(variable.startswith(f"{ENVIRONMENT_PREFIX}COLLECTORS_"))
+        if variable not in known:
+            raise ConfigError(f"unknown environment variable {variable}{_known(variable, list(known))}")
+        section, name = known[variable]
         values[section, name] = Given(_from_text(section, name, text), f"the variable {variable}")
     return values
+
+
+def _variables(of_collectors: bool) -> dict[str, tuple[str, str]]:
+    """Return (section, setting) of each variable: of the collectors, or of everything else."""
+    names = [f"{COLLECTORS}.{kind}" for kind in collector_kinds()] if of_collectors else SECTIONS
+    return {
+        f"{ENVIRONMENT_PREFIX}{section.replace('.', '_')}_{name}".upper(): (section, name)
+        for section in names
+        for name in fields_of(section)
+    }
 
 
 def _from_text(section: str, name: str, text: str) -> Any:

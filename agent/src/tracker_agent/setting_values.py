@@ -75,6 +75,15 @@ def parse_uid_range(text: str) -> UidRange:
     return UidRange(first, last, uid)
 
 
+def uid_range_problem(text: str) -> str | None:
+    """Return what is wrong with an element of agent.uid_map."""
+    try:
+        parse_uid_range(text)
+    except ValueError as error:
+        return f"{text!r} {error}"
+    return None
+
+
 def parse_header(text: str) -> tuple[str, str]:
     """Return name and value of an element of server.headers."""
     name, _, value = text.partition(":")

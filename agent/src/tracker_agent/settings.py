@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from .setting_values import (
     listen_problem,
     parse_size,
     parse_uid_range,
+    uid_range_problem,
 )
 
 #: The server of the section [server], which takes the runs that ask for no other.
@@ -36,7 +37,7 @@ class ConfigError(Exception):
     """A setting that cannot be used. The message names it and says what would be right."""
 
 
-def _setting(
+def setting(
     default: Any,
     text: str,
     choices: tuple[str, ...] = (),
@@ -44,14 +45,17 @@ def _setting(
     secret: bool = False,
     reload: bool = False,
     separator: str = ":",
+    example: str = "/var/spool/tracker",
+    problem: Callable[[str], str | None] | None = None,
 ) -> Any:
     """Declare a setting; `reload` ones change on SIGHUP, the others when the agent is restarted.
 
-    separator: what stands between the elements of a list in an environment variable.
+    separator: what stands between the elements of a list in an environment variable. example: what an
+    element of a list may look like. problem(text): what is wrong with a text, or with an element of a list.
     """
     metadata = {
         "text": text, "choices": choices, "bounds": bounds, "reload": reload, "secret": secret,
-        "separator": separator,
+        "separator": separator, "example": example, "problem": problem,
     }  # fmt: skip
     return field(default=default, repr=not secret, metadata=metadata)
 
@@ -60,38 +64,44 @@ def _setting(
 class AgentSettings:
     """Where the agent keeps and finds things, and how it speaks."""
 
-    state_dir: str = _setting("", "the agent's own directory; one agent per directory")
-    spools: tuple[str, ...] = _setting((), "directories that training processes write into")
-    scan_interval_s: float = _setting(0.5, "how often the spools are looked through", bounds=(0.05, 60))
-    watch: str = _setting("auto", "wake up by inotify between scans", choices=("auto", "on", "off"))
-    log_format: str = _setting("auto", "how the log is written", choices=("auto", "json", "console"))
-    log_level: str = _setting(
+    state_dir: str = setting("", "the agent's own directory; one agent per directory")
+    spools: tuple[str, ...] = setting((), "directories that training processes write into")
+    scan_interval_s: float = setting(0.5, "how often the spools are looked through", bounds=(0.05, 60))
+    watch: str = setting("auto", "wake up by inotify between scans", choices=("auto", "on", "off"))
+    log_format: str = setting("auto", "how the log is written", choices=("auto", "json", "console"))
+    log_level: str = setting(
         "info", "the least important thing logged", choices=("debug", "info", "warning", "error"), reload=True
     )
-    allow_stop: bool = _setting(True, "whether the server may ask runs that allow it to stop")
-    retry_max_s: float = _setting(300.0, "the longest wait before a server is tried again", bounds=(1, 3600))
-    uid_map: tuple[str, ...] = _setting((), "whose runs those of containers' uids are, OWNER[-OWNER]=UID")
+    allow_stop: bool = setting(True, "whether the server may ask runs that allow it to stop")
+    retry_max_s: float = setting(300.0, "the longest wait before a server is tried again", bounds=(1, 3600))
+    uid_map: tuple[str, ...] = setting(
+        (),
+        "whose runs those of containers' uids are, OWNER[-OWNER]=UID",
+        example="100000-165535=1000",
+        problem=uid_range_problem,
+    )
 
 
 @dataclass(frozen=True)
 class ServerSettings:
     """Where records go, with which key, and how to get there. Paths are absolute once they are loaded."""
 
-    url: str = _setting("", "address of the Tracker server", reload=True)
-    key: str = _setting("", "API key with the scope ingest", secret=True, reload=True)
-    key_file: str = _setting("", "file that holds the key, instead of key", reload=True)
-    public_url: str = _setting("", "address people open, where it is not url", reload=True)
-    ca_file: str = _setting(
+    url: str = setting("", "address of the Tracker server", reload=True)
+    key: str = setting("", "API key with the scope ingest", secret=True, reload=True)
+    key_file: str = setting("", "file that holds the key, instead of key", reload=True)
+    public_url: str = setting("", "address people open, where it is not url", reload=True)
+    ca_file: str = setting(
         "", "certificates (PEM) of the authorities to trust, instead of the system's", reload=True
     )
-    client_cert: str = _setting("", "certificate (PEM) that the agent shows the server", reload=True)
-    client_key: str = _setting("", "private key of client_cert, where it is in another file", reload=True)
-    proxy: str = _setting("", "proxy on the way, http:// or https://; none: never one", reload=True)
-    proxy_user: str = _setting("", "name for the proxy", reload=True)
-    proxy_password_file: str = _setting("", "file that holds the password for the proxy", reload=True)
-    headers: tuple[str, ...] = _setting(
-        (), "further headers of each request, Name: value", secret=True, reload=True, separator="\n"
-    )
+    client_cert: str = setting("", "certificate (PEM) that the agent shows the server", reload=True)
+    client_key: str = setting("", "private key of client_cert, where it is in another file", reload=True)
+    proxy: str = setting("", "proxy on the way, http:// or https://; none: never one", reload=True)
+    proxy_user: str = setting("", "name for the proxy", reload=True)
+    proxy_password_file: str = setting("", "file that holds the password for the proxy", reload=True)
+    headers: tuple[str, ...] = setting(
+        (), "further headers of each request, Name: value", secret=True, reload=True, separator="\n",
+        example="X-Team: ml", problem=header_problem,
+    )  # fmt: skip
     # Not settings: what loading them found out.
     section: str = "server"  #: where these settings stand, for messages
     proxy_password: str = field(default="", repr=False)  #: from the environment's proxy address
@@ -108,20 +118,20 @@ class ServerSettings:
 class SamplerSettings:
     """How the machine is measured."""
 
-    enabled: bool = _setting(True, "whether the machine is measured at all", reload=True)
-    interval_s: float = _setting(2.0, "time between two samples", bounds=(0.1, 3600), reload=True)
-    window_s: float = _setting(30.0, "time that one shipped window covers", bounds=(0.1, 3600), reload=True)
-    gpu: str = _setting("auto", "measure NVIDIA GPUs", choices=("auto", "off"), reload=True)
+    enabled: bool = setting(True, "whether the machine is measured at all", reload=True)
+    interval_s: float = setting(2.0, "time between two samples", bounds=(0.1, 3600), reload=True)
+    window_s: float = setting(30.0, "time that one shipped window covers", bounds=(0.1, 3600), reload=True)
+    gpu: str = setting("auto", "measure NVIDIA GPUs", choices=("auto", "off"), reload=True)
 
 
 @dataclass(frozen=True)
 class CollectorSettings:
     """One collector: the sections [collectors.NAME]."""
 
-    enabled: str = _setting(
+    enabled: str = setting(
         "auto", "whether it runs; auto: where there is something", choices=("auto", "on", "off"), reload=True
     )
-    interval_s: float = _setting(
+    interval_s: float = setting(
         0.0, "time between two samples; 0: as the collector says", bounds=(0, 3600), reload=True
     )
 
@@ -130,30 +140,30 @@ class CollectorSettings:
 class LimitSettings:
     """What the agent never takes more of. Sizes in bytes."""
 
-    memory_bytes: int = _setting(
+    memory_bytes: int = setting(
         32 * MIB,
         "memory for records in flight, all servers together",
         bounds=(4 * MIB, _BYTES_MAX),
         reload=True,
     )
-    open_files: int = _setting(512, "files of runs held open", bounds=(16, 1_000_000), reload=True)
-    backfill_bytes_per_s: int = _setting(
+    open_files: int = setting(512, "files of runs held open", bounds=(16, 1_000_000), reload=True)
+    backfill_bytes_per_s: int = setting(
         16 * MIB, "how fast old data goes out beside live data", bounds=(KIB, _BYTES_MAX), reload=True
     )
-    state_bytes: int = _setting(
+    state_bytes: int = setting(
         256 * MIB, "disk for the agent's own streams", bounds=(MIB, _BYTES_MAX), reload=True
     )
-    spool_bytes_per_user: int = _setting(
+    spool_bytes_per_user: int = setting(
         0, "disk for one user's runs in a spool; 0: no limit", bounds=(0, _BYTES_MAX), reload=True
     )
-    spool_bytes: int = _setting(0, "disk for a whole spool; 0: no limit", bounds=(0, _BYTES_MAX), reload=True)
+    spool_bytes: int = setting(0, "disk for a whole spool; 0: no limit", bounds=(0, _BYTES_MAX), reload=True)
 
 
 @dataclass(frozen=True)
 class RetentionSettings:
     """How long files stay that the server has."""
 
-    shipped_s: float = _setting(
+    shipped_s: float = setting(
         604800.0,
         "how long a run stays after its end, once the server has all of it",
         bounds=(0, 1e9),
@@ -165,9 +175,9 @@ class RetentionSettings:
 class FileSettings:
     """Files of runs: saved ones, media, code."""
 
-    enabled: bool = _setting(True, "whether files of runs are shipped", reload=True)
-    bytes_per_s: int = _setting(16 * MIB, "how fast files go out", bounds=(KIB, _BYTES_MAX), reload=True)
-    bytes_max: int = _setting(
+    enabled: bool = setting(True, "whether files of runs are shipped", reload=True)
+    bytes_per_s: int = setting(16 * MIB, "how fast files go out", bounds=(KIB, _BYTES_MAX), reload=True)
+    bytes_max: int = setting(
         64 * GIB, "the largest file that is shipped", bounds=(0, _BYTES_MAX), reload=True
     )
 
@@ -176,15 +186,20 @@ class FileSettings:
 class MetricsSettings:
     """The agent's own figures, for Prometheus."""
 
-    listen: str = _setting("", "where they are served, HOST:PORT or unix:/PATH; empty: nowhere", reload=True)
-    allow_remote: bool = _setting(False, "whether other machines may read them", reload=True)
+    listen: str = setting(
+        "",
+        "where they are served, HOST:PORT or unix:/PATH; empty: nowhere",
+        reload=True,
+        problem=listen_problem,
+    )
+    allow_remote: bool = setting(False, "whether other machines may read them", reload=True)
 
 
 @dataclass(frozen=True)
 class CrashSettings:
     """Evidence of why a training process ended."""
 
-    kernel_log: str = _setting("auto", "look into the kernel's log", choices=("auto", "off"), reload=True)
+    kernel_log: str = setting("auto", "look into the kernel's log", choices=("auto", "off"), reload=True)
 
 
 @dataclass(frozen=True)
@@ -201,6 +216,8 @@ class Config:
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     #: The sections [servers.NAME], which users may choose, by name.
     further_servers: Mapping[str, ServerSettings] = field(default_factory=dict)
+    #: The sections [collectors.NAME] that are there, by name.
+    collectors: Mapping[str, CollectorSettings] = field(default_factory=dict)
     file: Path | None = None
     #: What works, but should be looked at.
     warnings: tuple[str, ...] = ()
@@ -236,16 +253,22 @@ class Config:
 
     def section(self, name: str) -> Any:
         """Return the settings of a section; name as in section_names()."""
-        server = _further_server(name)
-        return getattr(self, name) if server is None else self.further_servers[server]
+        table, dot, key = name.partition(".")
+        if not dot:
+            return getattr(self, name)
+        if table == SERVERS:
+            return self.further_servers[key]
+        return self.collectors.get(key) or collector_kinds()[key].Settings()
 
     def section_names(self) -> list[str]:
-        """Return the names of all sections, those of further servers behind [server]."""
+        """Return the names of all sections: further servers behind [server], collectors behind [sampler]."""
         names: list[str] = []
         for section in SECTIONS:
             names.append(section)
             if section == "server":
                 names += [f"{SERVERS}.{name}" for name in self.further_servers]
+            if section == "sampler":
+                names += [f"{COLLECTORS}.{name}" for name in collector_kinds()]
         return names
 
 
@@ -261,6 +284,16 @@ SECTIONS: dict[str, type[Any]] = {
 }
 #: The table of further servers: [servers.NAME] has the settings of [server].
 SERVERS = "servers"
+#: The table of the settings of collectors: [collectors.NAME].
+COLLECTORS = "collectors"
+
+
+def collector_kinds() -> Mapping[str, Any]:
+    """Return the classes of all collectors, by name."""
+    # Here, because they are built on this module, and most commands need none of them.
+    from .collectors import chosen
+
+    return chosen.COLLECTORS
 
 
 def settings() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
@@ -287,7 +320,7 @@ def check_value(section: str, name: str, given: Given) -> Any:
     value = given.value
     what = f"{given.source}: {section}.{name}"
     if isinstance(default, tuple):
-        return _check_list(name, value, what)
+        return _check_list(declared, value, what)
     choices = declared.metadata["choices"]
     if choices:
         if isinstance(value, bool) and "off" in choices:
@@ -309,26 +342,20 @@ def check_value(section: str, name: str, given: Given) -> Any:
             raise ConfigError(f"{what} must be from {low:g} to {high:g}; it is {value:g}")
     if isinstance(value, str) and "\0" in value:
         raise ConfigError(f"{what} holds a NUL character; remove it")
-    problem = listen_problem(value) if name == "listen" and value else None
+    find_problem = declared.metadata["problem"]
+    problem = find_problem(value) if find_problem and value else None
     if problem:
         raise ConfigError(f"{what} {problem}; it is {value!r}")
     return value
 
 
-def _check_list(name: str, value: Any, what: str) -> tuple[str, ...]:
-    examples = {"headers": "X-Team: ml", "uid_map": "100000-165535=1000"}
+def _check_list(declared: dataclasses.Field[Any], value: Any, what: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) and each for each in value):
-        example = examples.get(name, "/var/spool/tracker")
+        example = declared.metadata["example"]
         raise ConfigError(f'{what} must be a list of strings, such as ["{example}"]')
+    find_problem = declared.metadata["problem"]
     for each in value:
-        problem = None
-        if name == "headers":
-            problem = header_problem(each)
-        elif name == "uid_map":
-            try:
-                parse_uid_range(each)
-            except ValueError as error:
-                problem = f"{each!r} {error}"
+        problem = find_problem(each) if find_problem else None
         if problem:
             raise ConfigError(f"{what}: {problem}")
     return tuple(value)
@@ -349,12 +376,13 @@ def restart_needed(old: Config, new: Config) -> list[str]:
 
 
 def fields_of(section: str) -> dict[str, dataclasses.Field[Any]]:
-    """Return the settings of a section by name."""
-    kind = ServerSettings if _further_server(section) is not None else SECTIONS[section]
-    return {each.name: each for each in dataclasses.fields(kind) if each.metadata}
-
-
-def _further_server(section: str) -> str | None:
-    """Return NAME of a section [servers.NAME], None for any other."""
+    """Return the settings of a section by name; also of servers.NAME and collectors.NAME."""
     table, dot, name = section.partition(".")
-    return name if table == SERVERS and dot else None
+    kind: type[Any]
+    if not dot:
+        kind = SECTIONS[section]
+    elif table == SERVERS:
+        kind = ServerSettings
+    else:
+        kind = collector_kinds()[name].Settings
+    return {each.name: each for each in dataclasses.fields(kind) if each.metadata}

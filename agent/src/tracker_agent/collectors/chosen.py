@@ -29,7 +29,7 @@ def build_collectors(
     context = context or Context()
     chosen = []
     for name, kind in COLLECTORS.items():
-        section = (sections or {}).get(name, CollectorSettings())
+        section = (sections or {}).get(name) or kind.Settings()
         on = kind.default if section.enabled == "auto" else section.enabled == "on"
         if on and not (name == "nvidia" and settings.gpu == "off"):
             chosen.append(kind(replace(context, settings=section)))

@@ -94,6 +94,8 @@ class Collector:
     deadline_s: ClassVar[float] = 10.0
     #: Whether it runs unless the settings say otherwise.
     default: ClassVar[bool] = True
+    #: The settings of [collectors.NAME]: a frozen dataclass below CollectorSettings, for settings of its own.
+    Settings: ClassVar[type[CollectorSettings]] = CollectorSettings
 
     def __init__(self, context: Context | None = None) -> None:
         self.context = context or Context()
