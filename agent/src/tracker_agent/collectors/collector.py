@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ..settings import CollectorSettings
 from ..streams import StreamKey
+from .gpu_processes import GpuProcesses
 from .kernel import Kernel
 
 
@@ -77,6 +78,8 @@ class Context:
     wall_ns: Callable[[], int] = time.time_ns
     #: May be called from the collector's thread.
     live_runs: Callable[[], Collection[LiveRun]] = tuple
+    #: Who uses GPUs: written by the collector that asks the driver, read by the one that knows runs.
+    gpu_processes: GpuProcesses = field(default_factory=GpuProcesses)
 
 
 class Collector:

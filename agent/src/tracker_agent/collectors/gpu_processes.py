@@ -25,7 +25,7 @@ class GpuProcesses:
         self._gpus: tuple[Mapping[str, Any], ...] = ()
 
     def put(self, rows: Sequence[GpuProcess], gpus: Sequence[Mapping[str, Any]]) -> None:
-        """Replace what is known. gpus: their facts, as in the inventory. Empty while the driver is not asked."""
+        """Replace what is known; empty while the driver is not asked. gpus: facts, as in the inventory."""
         self._rows, self._gpus = tuple(rows), tuple(gpus)
 
     def rows(self) -> tuple[GpuProcess, ...]:

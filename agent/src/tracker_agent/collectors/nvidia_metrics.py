@@ -1,4 +1,4 @@
-"""The table of NVIDIA metrics: names below host.gpu.<index>, units, the call or field (FI) or GPM id behind each."""
+"""The table of NVIDIA metrics: names below host.gpu.<index>, units, and the call, field or GPM id of each."""
 
 from __future__ import annotations
 
