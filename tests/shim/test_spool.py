@@ -185,6 +185,51 @@ def test_offline_runs_are_marked_and_not_blamed_on_the_agent(tmp_path: Path) -> 
     assert (stream.header.offline, stream.header.rank) == (True, 3)
 
 
+def test_the_header_says_which_gpus_each_process_was_given_and_nothing_else_of_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ROCR_VISIBLE_DEVICES", raising=False)
+    script = """
+        import os
+        import tracker
+
+        run = tracker.init()
+        tracker.log({"loss": 1})
+        child = os.fork()
+        tracker.log({"loss": 2})
+        if child:
+            os.waitpid(child, 0)
+    """
+
+    run_script(
+        script,
+        TRACKER_DIR=str(tmp_path),
+        CUDA_VISIBLE_DEVICES="",
+        NVIDIA_VISIBLE_DEVICES="GPU-1," * 1000,
+        WANDB_API_KEY="secret-value",
+    )
+
+    first, second = reading(tmp_path)
+    assert first.header.gpus == {
+        "CUDA_VISIBLE_DEVICES": "",
+        "NVIDIA_VISIBLE_DEVICES": ("GPU-1," * 1000)[:1024],
+    }
+    assert second.header.gpus == first.header.gpus
+    assert not any(b"secret-value" in path.read_bytes() for path in tmp_path.rglob("*.mpl"))
+
+
+def test_without_a_word_about_gpus_the_header_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for maker in ("CUDA", "NVIDIA", "ROCR"):
+        monkeypatch.delenv(f"{maker}_VISIBLE_DEVICES", raising=False)
+
+    run_script(LOG_ONE, TRACKER_DIR=str(tmp_path))
+
+    (stream,) = reading(tmp_path)
+    assert stream.header.gpus is None
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "\\xff", '{"url": 5}', '{"url": "x\\u001b[2J"}', ""])
 def test_a_strange_agent_file_is_no_agent_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "agent.json").write_text(content)

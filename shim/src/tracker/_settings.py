@@ -6,7 +6,7 @@ script must not cost the job.
 
 from typing import Any, Dict, List, Mapping, Optional
 
-from .protocol.header import SERVER_CHARACTERS_MAX, valid_account, valid_run_id
+from .protocol.header import GPU_CHARACTERS_MAX, SERVER_CHARACTERS_MAX, valid_account, valid_run_id
 
 MODES = {
     "online": "online",
@@ -24,6 +24,10 @@ _YES = ("1", "true", "yes", "on")
 
 #: Where launchers say which of several processes this is, nearest first.
 _RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+
+#: Which GPUs the process was given, as CUDA, NVIDIA's containers and ROCm are told. No other variable
+#: is recorded.
+_GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
 class Settings:
@@ -45,6 +49,7 @@ class Settings:
         self.job_type = self._text("job_type", "TRACKER_JOB_TYPE")
         self.tags = self._tags()
         self.rank = self._rank()
+        self.gpus = self._gpus()
         self.dir = self._text("dir", None)
         self.dir_variable = environ.get("TRACKER_DIR") or None
         self.server = self._server()
@@ -124,6 +129,13 @@ class Settings:
             if value.isdigit() and len(value) < 10:
                 return int(value)
         return None
+
+    def _gpus(self) -> Optional[Dict[str, str]]:
+        # Set and empty is not the same as not set: it hides every GPU.
+        found = {
+            name: self._environ[name][:GPU_CHARACTERS_MAX] for name in _GPU_VARIABLES if name in self._environ
+        }
+        return found or None
 
     def _server(self) -> Optional[str]:
         given = self._text("base_url", "TRACKER_BASE_URL")

@@ -6,7 +6,7 @@ a name in it may have been taken by somebody else: a directory counts only with 
 
 import os
 import stat
-from typing import List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ._clock import monotonic_ns, time_ns
 from ._names import random_id
@@ -33,6 +33,7 @@ class RunPlace(NamedTuple):
     server: Optional[str] = None
     account: Optional[str] = None
     stop_pid: int = 0  #: the process that looks for requests to stop; 0: none
+    gpus: Optional[Dict[str, str]] = None  #: what the environment said about GPUs
 
     def made(self) -> "RunPlace":
         """Return this place with its directory made. Raise OSError when that is not possible."""
@@ -57,6 +58,7 @@ class RunPlace(NamedTuple):
             stop=True if self.stop_pid == os.getpid() else None,
             server=self.server,
             account=self.account,
+            gpus=self.gpus,
         )
 
 

@@ -150,7 +150,7 @@ def _new_place(root: str, agent: Agent, settings: Settings, run_id: str) -> RunP
     machine = known or identity.machine_id()
     return RunPlace(
         root, "", run_id, machine, boot, socket.gethostname(), _WRITER, settings.rank, offline,
-        settings.server, settings.account, os.getpid() if settings.allow_stop else 0,
+        settings.server, settings.account, os.getpid() if settings.allow_stop else 0, settings.gpus,
     )  # fmt: skip
 
 

@@ -232,6 +232,25 @@ class Headers(unittest.TestCase):
         self.assertNotIn(b"server", encode_header(HEADER))
         self.assertNotIn(b"account", encode_header(HEADER))
 
+    def test_what_the_environment_said_about_gpus_is_kept(self):
+        given = HEADER._replace(gpus={"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "all"})
+
+        self.assertEqual(read_header(encode_header(given))[0], given)
+        self.assertNotIn(b"gpus", encode_header(HEADER))
+
+    def test_gpus_of_another_form_cost_the_stream_nothing(self):
+        for gpus in (
+            "0,1",
+            ["0"],
+            {},
+            {"CUDA_VISIBLE_DEVICES": 0},
+            {"CUDA_VISIBLE_DEVICES": "0" * 1025},
+            {"v" * 1025: "0"},
+            {"v%d" % index: "0" for index in range(9)},
+        ):
+            line = encode_header(HEADER._replace(gpus=gpus))
+            self.assertEqual(read_header(line)[0], HEADER)
+
     def test_a_newer_version_and_unknown_keys_are_read(self):
         fields = {k: v for k, v in HEADER._asdict().items() if v is not None}
         fields.update(version=9, colour="red")

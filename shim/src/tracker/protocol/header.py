@@ -12,6 +12,9 @@ from .kinds import FORMAT_VERSION, HEADER, INT_MAX, SEGMENT_NUMBER_MAX
 #: A HEADER line is never longer, so that a reader knows when to stop waiting for one.
 HEADER_BYTES_MAX = 64 * 1024
 SERVER_CHARACTERS_MAX = 2048
+#: What `gpus` may hold at most: variables, and characters of each.
+GPU_VARIABLES_MAX = 8
+GPU_CHARACTERS_MAX = 1024
 
 
 class Header(NamedTuple):
@@ -34,6 +37,7 @@ class Header(NamedTuple):
     version: int = FORMAT_VERSION
     server: Optional[str] = None  #: address of the server that the run is for; None: the agent's default
     account: Optional[str] = None  #: whose key ships it, as the owner's credentials call it; None: no choice
+    gpus: Optional[Dict[str, str]] = None  #: what the environment said about GPUs, by variable
 
 
 _REQUIRED = {
@@ -106,6 +110,7 @@ def _parse_header(body: bytes) -> Header:
         "stop": fields.get("stop"),
         "server": fields.get("server"),
         "account": fields.get("account"),
+        "gpus": _gpus(fields.get("gpus")),
     }
     if not (
         (optional["run"] is None or (type(optional["run"]) is str and valid_run_id(optional["run"])))
@@ -122,6 +127,16 @@ def _parse_header(body: bytes) -> Header:
     ):
         raise HeaderError("the HEADER's server or account field is not valid")
     return Header(**dict(optional, **{name: fields[name] for name in _REQUIRED}))
+
+
+def _gpus(given: Any) -> Optional[Dict[str, str]]:
+    """Return the map of variables as it is, None for what is none: no stream is refused for it."""
+    known = type(given) is dict and 0 < len(given) <= GPU_VARIABLES_MAX
+    if not known or any(
+        type(text) is not str or len(text) > GPU_CHARACTERS_MAX for pair in given.items() for text in pair
+    ):
+        return None
+    return dict(given)
 
 
 def valid_run_id(run: str) -> bool:
