@@ -13,17 +13,17 @@ import structlog
 from tracker.protocol import kinds
 from tracker.protocol.bodies import Host, Sample, decode_host, decode_sample
 from tracker_agent.clock import Clock
-from tracker_agent.collectors.collector import Collector, CollectorError, Metric, NothingHere, Reading
+from tracker_agent.collectors.collector import Collector, CollectorError, Context, NothingHere, Reading
 from tracker_agent.sampler import Sampler
+from tracker_agent.settings import CollectorSettings
 
 
-class Played:
+class Played(Collector):
     """A collector that does what a test says."""
 
-    metrics: tuple[Metric, ...] = ()
-
-    def __init__(self, name: str, play: Callable[[], Reading]) -> None:
-        self.name = name
+    def __init__(self, name: str, play: Callable[[], Reading], interval_s: float = 0.0) -> None:
+        super().__init__(Context(CollectorSettings(interval_s=interval_s)))
+        self.name = name  # type: ignore[misc] - each one of this class is another collector
         self.play = play
         self.closed = threading.Event()
 

@@ -24,9 +24,12 @@ from tracker.protocol.identity import boot_id, machine_id
 from .agent_file import AgentFile, ensure_spools
 from .clock import Clock
 from .collectors.chosen import build_collectors
+from .collectors.collector import Collector, Context
+from .collectors.inventory import InventoryCollector
 from .control import ControlServer
 from .counters import Counters
 from .front_desk import FrontDesk, Sources
+from .host_records import RunStream
 from .inventory import read_inventory
 from .log import Log
 from .own_stream import Identity, OwnStreams
@@ -39,6 +42,7 @@ from .settings import Config, ConfigError, restart_needed
 from .shipping_desk import ShippingDesk
 from .shipping_settings import PipelineSettings
 from .state_lock import StateError, StateLock
+from .streams import StreamKey
 from .supervisor import Supervisor
 from .systemd import Systemd
 
@@ -87,7 +91,6 @@ class Agent:
         )
         ensure_spools(config)
         self._own = OwnStreams(str(config.state_dir), self._identity, self._clock)
-        self._inventory = read_inventory(self._identity)
         self._announcements = [AgentFile(spool) for spool in config.spools]
         self._supervisor = Supervisor(self._clock, self._log)
         self._pipeline: Pipeline | None = None
@@ -197,16 +200,34 @@ class Agent:
         if not settings.enabled:
             return
         self._sampler = Sampler(
-            build_collectors(settings),
-            self._inventory,
+            self._collectors(),
+            {"host": self._identity.host, "agent": self._identity.version, "boot": self._identity.boot},
             # Asked for with each record: a stream that could not be opened is tried again.
             lambda kind, body: self._own.stream().write(kind, body),
             self._clock,
             self._log,
             settings.interval_s,
             settings.window_s,
+            self._run_stream,
         )
         self._supervisor.start("sampler", self._sampler.run)
+
+    def _collectors(self) -> list[Collector]:
+        context = Context(
+            live_runs=lambda: self._pipeline.live_runs() if self._pipeline else (),
+            monotonic=self._clock.monotonic,
+            wall_ns=self._clock.wall_ns,
+        )
+        inventory = InventoryCollector(lambda: read_inventory(self._identity), context)
+        return [inventory, *build_collectors(self._config.sampler, self._config.collectors, context)]
+
+    def _run_stream(self, key: StreamKey) -> RunStream | None:
+        """Return where windows about a writer of a run go: to the server that has the run."""
+        way = self._pipeline.way_of(key) if self._pipeline is not None else None
+        if way is None:
+            return None
+        credential, about = way
+        return RunStream(about, lambda kind, body: self._own.stream(credential).write(kind, body))
 
     async def _stop_sampler(self) -> None:
         if self._sampler is not None:
@@ -285,7 +306,7 @@ class Agent:
             self._supervisor.start("pipeline", self._run_pipeline)
         if new.metrics != old.metrics:
             await self._desk.serve_metrics(new.metrics.listen)
-        if new.sampler != old.sampler:
+        if (new.sampler, new.collectors) != (old.sampler, old.collectors):
             await self._stop_sampler()
             self._start_sampler()
         self._log.info("configuration reloaded", server=new.server.url, needs_restart=late)

@@ -15,5 +15,9 @@ class Clock:
         return time.monotonic_ns()
 
     def monotonic(self) -> float:
-        """Return seconds that never jump."""
+        """Return seconds that never jump, and stand still while the machine is suspended."""
         return time.monotonic()
+
+    def slept_s(self) -> float:
+        """Return for how long the machine was suspended since it booted."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()

@@ -14,10 +14,11 @@ from .collectors.collector import Collector, Reading
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one sample came to, and the processor time it took."""
+    """What one sample came to, the processor time it cost and the time it took."""
 
     result: Reading | Exception
     cost_s: float
+    took_s: float
 
 
 class CollectorThread:
@@ -52,13 +53,13 @@ class CollectorThread:
 
     def _work(self) -> None:
         while self._orders.get():
-            before = time.thread_time()
+            before, began = time.thread_time(), time.monotonic()
             result: Reading | Exception
             try:
                 result = self.collector.sample()
             except Exception as error:  # noqa: BLE001 (a supervised loop: the sampler logs and counts it)
                 result = error
-            outcome = Outcome(result, time.thread_time() - before)
+            outcome = Outcome(result, time.thread_time() - before, time.monotonic() - began)
             try:
                 self._loop.call_soon_threadsafe(self._deliver, outcome)
             except RuntimeError:

@@ -28,6 +28,7 @@ from .caretaker import Caretaker
 from .catalogue import Catalogue
 from .checkpoint import Checkpoint
 from .clock import Clock
+from .collectors.collector import LiveRun
 from .counters import Counters
 from .credentials import Credential, Credentials
 from .endpoint import Endpoint, EndpointSettings, Sender
@@ -52,7 +53,7 @@ from .shipping_status import (
     stuck_loops,
     watch_state,
 )
-from .streams import Stream
+from .streams import Stream, StreamKey
 from .supervisor import Supervisor
 from .transport import connect_to
 from .trimmer import Trimmer
@@ -227,6 +228,18 @@ class Pipeline:
     async def release(self, adoption: Adoption) -> None:
         """Forget run directories that were adopted."""
         await self._roots.release(adoption.root)
+
+    def live_runs(self) -> Collection[LiveRun]:
+        """Return the writers of runs that live on this host. May be called from any thread."""
+        return self._writers.live_runs()
+
+    def way_of(self, key: StreamKey) -> tuple[str, StreamKey] | None:
+        """Return what credential ships a stream and what its server files it under; None: nothing does."""
+        stream = self._catalogue.streams.get(key)
+        credential = self._lanes.credential_of(stream) if stream is not None else ""
+        if stream is None or isinstance(credential, str):
+            return None
+        return credential.name, stream.server_key
 
     @property
     def own_shipped(self) -> bool:

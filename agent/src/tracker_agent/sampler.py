@@ -1,95 +1,81 @@
-"""The sampler: asks every collector each interval and writes windows into the agent's own stream.
+"""The sampler: asks every collector when it is due, each in its own thread, and has windows written.
 
-SAMPLE records carry mean, min, max, last and count of each metric; the first window has one sample and
-goes out at once. A HOST record goes out at the start and whenever the inventory changed.
+Windows carry mean, min, max, last and count of each metric; the first one has one sample and goes out at
+once. A window is as long as it says: time in which the machine slept, or the agent stood still, ends one.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
-from tracker.protocol import kinds
-from tracker.protocol.bodies import Host, Sample
-
 from .clock import Clock
+from .collector_state import CollectorState
 from .collector_thread import CollectorThread, Outcome
-from .collectors.collector import Collector, CollectorError, NothingHere, Reading
-from .windows import WindowBuilder
+from .collectors.collector import Collector, CollectorError, Event, NothingHere, Reading
+from .host_records import HostRecords, RunStream, Write
+from .streams import StreamKey
 
 #: How long the first window waits for collectors that are slow to start.
 FIRST_WINDOW_WAIT_S = 2.0
 #: Rates need two readings; the second one comes this soon at the start.
 FIRST_INTERVAL_S = 0.25
-#: A sample under way for longer counts as stuck.
-STUCK_S = 30.0
+#: Collectors are asked one after the other: together they would fight for the interpreter's lock. Nobody
+#: waits for longer than this for the one before, and not at all for one that was slow the last time.
+PATIENCE_S = 0.1
 CLOSE_WAIT_S = 1.5
 #: A loop that is this late is stuck; collectors cannot make it late, they have threads of their own.
 TURN_S = 60.0
+#: Time without samples, beyond the interval, that is not hidden within a window.
+GAP_S = 5.0
 
 
-@dataclass
-class CollectorState:
-    """What status shows of one collector."""
+class LastReading(NamedTuple):
+    """What a collector that works brought last, and how long ago."""
 
-    state: str = "starting"
-    reason: str = ""
-    samples: int = 0
-    failures: int = 0
-    skipped: int = 0
-    cost_s: float = 0.0
-    asked_at: float = 0.0
-    facts: dict[str, Any] | None = None
-    values: Mapping[str, float] = field(default_factory=dict)  #: of the last sample
-
-    def shown(self, now: float, busy: bool) -> dict[str, Any]:
-        """Return plain JSON values."""
-        stuck = busy and now - self.asked_at > STUCK_S
-        return {
-            "state": "stuck" if stuck else self.state,
-            "reason": f"no answer for {now - self.asked_at:.0f} s" if stuck else self.reason,
-            "samples": self.samples,
-            "failures": self.failures,
-            "skipped": self.skipped,
-            "cost_ms": round(1000 * self.cost_s / max(1, self.samples), 3),
-        }
+    values: Mapping[str, float]
+    age_s: float
+    facts: Mapping[str, Any] | None
 
 
 class Sampler:
-    """Runs until stop(); run() may be called again after it raised (a full disk, say)."""
+    """Runs until stop(); run() may be called again after it raised (a full disk, say).
+
+    write, run_stream: see HostRecords.
+    """
 
     def __init__(
         self,
         collectors: Sequence[Collector],
         inventory: Mapping[str, Any],
-        write: Callable[[int, bytes], None],
+        write: Write,
         clock: Clock,
         log: FilteringBoundLogger,
         interval_s: float,
         window_s: float,
+        run_stream: Callable[[StreamKey], RunStream | None] = lambda _: None,
     ) -> None:
         self._collectors = collectors
-        self._inventory = inventory
-        self._write = write
         self._clock = clock
         self._log = log
         self._interval_s = interval_s
         self._window_s = window_s
         self._threads: list[CollectorThread] = []
-        self._states = {collector.name: CollectorState() for collector in collectors}
-        self._windows = WindowBuilder()
-        self._window_began = clock.monotonic()
-        self._sent_inventory: dict[str, Any] | None = None
+        self._states = {
+            each.name: CollectorState(each.every_s(interval_s), each.deadline_s) for each in collectors
+        }
+        self._records = HostRecords(inventory, write, run_stream, log, clock.monotonic())
         self._stopping = asyncio.Event()
         self._delivered = asyncio.Event()
-        self._windows_written = 0
-        self._records_lost = 0
         self._ticks = 0
         self._turned_at = clock.monotonic()
+        self._turned_ns = clock.wall_ns()
+        self._slept_s = clock.slept_s()
+        self._after_gap = False
         self.late = 0
 
     async def run(self) -> None:
@@ -99,15 +85,15 @@ class Sampler:
             await self._first_window()
         due = self._clock.monotonic() + self._interval_s
         while not await self._stopped_within(due - self._clock.monotonic()):
-            now = self._turned_at = self._clock.monotonic()
-            if now - self._window_began >= self._window_s:
-                self._flush(now)
-            self._ask()
+            now = self._clock.monotonic()
+            self._close_windows(now)
+            self._turned_at, self._turned_ns = now, self._clock.wall_ns()
+            await self._ask(now)
             due += self._interval_s
-            if due <= now:
+            if due <= self._clock.monotonic():
                 # Suspended, or starved of processor time: go on from here instead of catching up.
                 self.late += 1
-                due = now + self._interval_s
+                due = self._clock.monotonic() + self._interval_s
 
     def stuck(self) -> list[str]:
         """Return ["sampler"] when the loop should have come round and has not."""
@@ -119,7 +105,7 @@ class Sampler:
         self._stopping.set()
         for thread in self._threads:
             thread.close()
-        self._flush(self._clock.monotonic())
+        self._flush(self._clock.monotonic(), self._clock.wall_ns())
         deadline = self._clock.monotonic() + CLOSE_WAIT_S
         # Threads end without telling the event loop.
         while not all(thread.ended() for thread in self._threads) and self._clock.monotonic() < deadline:  # noqa: ASYNC110
@@ -130,45 +116,96 @@ class Sampler:
         now = self._clock.monotonic()
         busy = {thread.name: thread.busy for thread in self._threads}
         return {
-            "windows": self._windows_written,
             "ticks": self._ticks,
             "late": self.late,
-            "records_lost": self._records_lost,
+            **self._records.status(),
             "collectors": {
                 name: state.shown(now, busy.get(name, False)) for name, state in self._states.items()
             },
         }
 
     def latest(self) -> dict[str, float]:
-        """Return the last value of each metric."""
+        """Return the last value of each metric, of collectors that work."""
         return {name: value for state in self._states.values() for name, value in state.values.items()}
+
+    def last_readings(self) -> dict[str, LastReading]:
+        """Return what each collector that works brought last."""
+        now = self._clock.monotonic()
+        busy = {thread.name for thread in self._threads if thread.busy}
+        return {
+            name: LastReading(state.values, now - state.read_at, state.facts)
+            for name, state in self._states.items()
+            if state.works and not (name in busy and state.overdue(now))
+        }
+
+    @property
+    def recent_events(self) -> deque[Event]:
+        """The last events that collectors told of, oldest first."""
+        return self._records.recent_events
 
     async def _first_window(self) -> None:
         """Send inventory and one sample soon, so that the machine shows at once."""
-        self._window_began = self._clock.monotonic()
-        self._ask()
-        await self._all_delivered(FIRST_WINDOW_WAIT_S)
+        await self._ask_all()
         if await self._stopped_within(min(FIRST_INTERVAL_S, self._interval_s)):
             return
-        self._windows.take()
-        self._ask()
-        await self._all_delivered(FIRST_WINDOW_WAIT_S)
-        self._flush(self._clock.monotonic())
+        # What came so far only primed the rates.
+        self._records.begin_anew(self._turned_at)
+        await self._ask_all()
+        self._flush(self._clock.monotonic(), self._clock.wall_ns())
 
-    def _ask(self) -> None:
+    async def _ask_all(self) -> None:
+        now = self._clock.monotonic()
+        for state in self._states.values():
+            state.due = now
+        await self._ask(now)
+        await self._answers(self._threads, FIRST_WINDOW_WAIT_S)
+
+    def _close_windows(self, now: float) -> None:
+        """Write the windows that are over at the start of a turn."""
+        awake_s, slept_s = now - self._turned_at, self._clock.slept_s() - self._slept_s
+        self._slept_s += slept_s
+        if slept_s > GAP_S:
+            # The window ends where the machine was last seen awake. Monotonic time stood still meanwhile, so
+            # rates and the next window are as long as they seem.
+            self._flush(self._turned_at, self._turned_ns)
+            self._records.begin_later(now)
+        elif awake_s > self._interval_s + GAP_S:
+            # The agent stood still, the machine did not. The rates that come next are about all that time:
+            # they get a window that says so.
+            self._flush(self._turned_at, self._turned_ns)
+            self._after_gap = True
+        elif self._after_gap or now - self._records.window_began >= self._window_s - self._interval_s / 2:
+            self._after_gap = False
+            self._flush(now, self._clock.wall_ns())
+        else:
+            self._records.flush_new_runs(now, self._clock.wall_ns())
+
+    def _flush(self, now: float, time_ns: int) -> None:
+        facts = [state.facts for state in self._states.values() if state.facts]
+        self._records.flush(now, time_ns, facts)
+
+    async def _ask(self, now: float) -> None:
+        """Ask the collectors that are due, the slow ones last."""
         self._ticks += 1
-        self._delivered.clear()
-        for thread in self._threads:
+        for thread in sorted(self._threads, key=lambda thread: self._states[thread.name].took_s):
             state = self._states[thread.name]
-            if thread.ask():
-                state.asked_at = self._clock.monotonic()
-            else:
+            if thread.busy and state.overdue(now):
+                state.values = {}
+                self._enter(thread.name, "stuck", f"no answer for {state.deadline_s:g} s")
+            if not state.is_due(now, self._interval_s / 2):
+                continue
+            if not thread.ask():
                 state.skipped += 1
+                continue
+            state.asked_at = self._clock.monotonic()
+            if state.took_s < PATIENCE_S:
+                await self._answers([thread], PATIENCE_S)
 
-    async def _all_delivered(self, timeout_s: float) -> None:
+    async def _answers(self, threads: Sequence[CollectorThread], timeout_s: float) -> None:
+        """Wait for samples that are under way."""
         try:
             async with asyncio.timeout(timeout_s):
-                while any(thread.busy for thread in self._threads):
+                while any(thread.busy for thread in threads):
                     self._delivered.clear()
                     await self._delivered.wait()
         except TimeoutError:
@@ -185,14 +222,17 @@ class Sampler:
     def _take(self, thread: CollectorThread, outcome: Outcome) -> None:
         """Take in what a collector brought, in the event loop."""
         self._delivered.set()
+        now = self._clock.monotonic()
         state = self._states[thread.name]
-        state.cost_s += outcome.cost_s
-        state.samples += 1
         result = outcome.result
+        state.count(outcome.cost_s, outcome.took_s, now)
+        state.values = {}
         if isinstance(result, Reading):
-            self._windows.add(result.values)
             state.values = result.values
             state.facts = dict(result.inventory) if result.inventory is not None else state.facts
+            self._records.add(result.values)
+            self._records.add_runs(result.runs, state.asked_at - state.interval_s)
+            self._records.tell(result.events, now)
             reason = "; ".join(result.problems)
             self._enter(thread.name, "degraded" if reason else "ok", reason)
         elif isinstance(result, NothingHere):
@@ -207,38 +247,10 @@ class Sampler:
         """Log a change of state once, not each sample."""
         state = self._states[name]
         if (state.state, state.reason) != (new, reason):
-            if new in ("failing", "degraded"):
+            if new in ("failing", "degraded", "stuck"):
                 self._log.warning("collector " + new, collector=name, reason=reason, exc_info=error)
             elif new == "nothing here":
                 self._log.info("collector finds nothing here", collector=name, reason=reason)
             elif state.state != "starting":
                 self._log.info("collector works again", collector=name)
         state.state, state.reason = new, reason
-
-    def _flush(self, now: float) -> None:
-        began, self._window_began = self._window_began, now
-        time = self._clock.wall_ns()
-        self._send_inventory(time)
-        windows = self._windows.take()
-        if windows:
-            sample = Sample(time, max(1, round((now - began) * 1e9)), windows)
-            if self._try_write(kinds.SAMPLE, sample.encode()):
-                self._windows_written += 1
-
-    def _send_inventory(self, time: int) -> None:
-        inventory = dict(self._inventory)
-        for state in self._states.values():
-            inventory.update(state.facts or {})
-        if inventory != self._sent_inventory and self._try_write(kinds.HOST, Host(time, inventory).encode()):
-            self._sent_inventory = inventory
-
-    def _try_write(self, kind: int, body: bytes) -> bool:
-        """Write one record. A record the disk refuses is lost, counted and said."""
-        try:
-            self._write(kind, body)
-        except OSError as error:
-            if not self._records_lost:
-                self._log.error("cannot write host metrics", reason=str(error))
-            self._records_lost += 1
-            return False
-        return True

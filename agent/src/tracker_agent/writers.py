@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from .clock import Clock
+from .collectors.collector import LiveRun
 from .liveness import Deaths
-from .streams import Stream
+from .streams import Stream, StreamKey
 
 
 class Writers:
@@ -33,11 +34,17 @@ class Writers:
         self._tell_died = died
         self._deaths = deaths(pidfds_max, self._died)
         self._by_pid: dict[int, dict[Stream, None]] = {}
+        self._live_runs: dict[StreamKey, LiveRun] = {}
 
     @property
     def watched(self) -> int:
         """Number of processes whose death will be told."""
         return len(self._deaths)
+
+    def live_runs(self) -> tuple[LiveRun, ...]:
+        """Return the writers of runs that are there. May be called from any thread."""
+        # A copy of a dict is made in one step as other threads see it; looking through it is not.
+        return tuple(self._live_runs.copy().values())
 
     def see(self, stream: Stream) -> None:
         """Act on who holds a stream's lock, as its entry says."""
@@ -62,6 +69,9 @@ class Writers:
                 stream.entry.ask_lock = False
                 # Its pid may have been another process's by the time it was watched.
                 self._look([stream])
+        known = self._live_runs.get(stream.key)
+        if stream.header.run is not None and (known is None or known.pid != holder):
+            self._live_runs[stream.key] = LiveRun(stream.key, stream.header.run, holder)
         self._lives(stream)
 
     def see_again(self, stream: Stream) -> None:
@@ -78,6 +88,7 @@ class Writers:
             if not streams:
                 del self._by_pid[stream.pid]
                 self._deaths.forget(stream.pid)
+        self._live_runs.pop(stream.key, None)
         stream.pid = 0
         stream.entry.ask_lock = True
 

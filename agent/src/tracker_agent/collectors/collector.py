@@ -48,7 +48,10 @@ class Event(NamedTuple):
 
 
 class LiveRun(NamedTuple):
-    """A writer that lives on this host: its stream, the run's id and the pid as this host counts."""
+    """A writer that lives on this host: its stream, the run's id and the pid as this host counts.
+
+    pid is 0 where it lives in a pid namespace that cannot be seen from here.
+    """
 
     key: StreamKey
     run: str
@@ -102,6 +105,10 @@ class Collector:
 
     def __init__(self, context: Context | None = None) -> None:
         self.context = context or Context()
+
+    def every_s(self, least_s: float) -> float:
+        """Return the time between two samples where the sampler takes one each least_s."""
+        return max(least_s, self.context.settings.interval_s or self.interval_s)
 
     def sample(self) -> Reading:
         """Return the values of this moment. Raise NothingHere or CollectorError."""
