@@ -62,7 +62,7 @@ class FixtureHost:
         self.write(name, f"{int(self.read(name)) + growth}\n")
 
     def grow(self, name: str, row: str, column: int, growth: int) -> None:
-        """Let one number of a table grow: the row that begins with a word, the column counted from 0 (the word)."""
+        """Let one number of a table grow: in the row that begins with a word, which is column 0."""
         lines = self.read(name).split("\n")
         for index, line in enumerate(lines):
             words = line.split()

@@ -9,14 +9,34 @@ from ..settings import CollectorSettings, SamplerSettings
 from .collector import Collector, Context
 from .cpu import CpuCollector
 from .disk import DiskCollector
+from .edac import EdacCollector
+from .frequency import FrequencyCollector
 from .memory import MemoryCollector
 from .network import NetworkCollector
+from .numa import NumaCollector
 from .nvidia import NvidiaCollector
+from .power import PowerCollector
+from .pressure import PressureCollector
+from .thermal import ThermalCollector
+from .vmstat import VmstatCollector
 
 #: By name, in the order of the table of metrics.
 COLLECTORS: Mapping[str, type[Collector]] = {
     kind.name: kind
-    for kind in (CpuCollector, MemoryCollector, DiskCollector, NetworkCollector, NvidiaCollector)
+    for kind in (
+        CpuCollector,
+        FrequencyCollector,
+        MemoryCollector,
+        VmstatCollector,
+        PressureCollector,
+        NumaCollector,
+        EdacCollector,
+        ThermalCollector,
+        PowerCollector,
+        DiskCollector,
+        NetworkCollector,
+        NvidiaCollector,
+    )
 }
 
 

@@ -36,7 +36,8 @@ class Kernel:
         """Return a file's content. Raise OSError for what is no mere absence (EIO)."""
         try:
             with open(self.path(name), "rb", buffering=0) as file:
-                return file.readall().decode("utf-8", "replace")
+                # None: EAGAIN, as a sensor that sleeps answers.
+                return (file.readall() or b"").decode("utf-8", "replace")
         except OSError as error:
             if error.errno in _ABSENT:
                 return None
