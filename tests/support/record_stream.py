@@ -12,7 +12,19 @@ from tests.support.http_client import Answer, ask
 from tracker.protocol import bodies
 from tracker.protocol.codec import Seeds, encode_line
 from tracker.protocol.header import Header, encode_header
-from tracker.protocol.kinds import CONFIG, CONSOLE, EXIT, HOST, METRICS, OBSERVED, RUN, SAMPLE, SUMMARY, VALUE
+from tracker.protocol.kinds import (
+    ALERT,
+    CONFIG,
+    CONSOLE,
+    EXIT,
+    HOST,
+    METRICS,
+    OBSERVED,
+    RUN,
+    SAMPLE,
+    SUMMARY,
+    VALUE,
+)
 
 START_NS = 1_700_000_000_000_000_000
 
@@ -80,6 +92,15 @@ class RecordStream:
         """Append SAMPLE of a host's own stream."""
         windows = {name: (value, value, value, value, 1) for name, value in values.items()}
         self.add(SAMPLE, bodies.Sample(time, 10**9, windows))
+
+    def sample_about(self, other: RecordStream, time: int, **values: float) -> None:
+        """Append SAMPLE of a host's own stream about the writer of another."""
+        windows = {name: (value, value, value, value, 1) for name, value in values.items()}
+        self.add(SAMPLE, bodies.Sample(time, 10**9, windows, (other.uid, other.stream)))
+
+    def alert(self, time: int, title: str, text: str = "", level: str = "error", **facts: Any) -> None:
+        """Append ALERT."""
+        self.add(ALERT, bodies.Alert(time, title, text, level, facts))
 
     def inventory(self, **inventory: Any) -> None:
         """Append HOST of a host's own stream."""

@@ -96,9 +96,21 @@ class StreamBytes:
         seen = bodies.Observed(next(self.clock), uid, other.stream, state, {"pid": 1, **facts})
         return self.add(kinds.OBSERVED, seen.encode())
 
-    def sample(self, values: dict[str, tuple[float, float, float, float, int]]) -> int:
-        """Append SAMPLE; return its offset."""
-        return self.add(kinds.SAMPLE, bodies.Sample(next(self.clock), 30_000_000_000, values).encode())
+    def sample(
+        self,
+        values: dict[str, tuple[float, float, float, float, int]],
+        about: StreamBytes | None = None,
+        uid: int = 1000,
+    ) -> int:
+        """Append SAMPLE, of the machine or about another stream's writer; return its offset."""
+        target = None if about is None else (uid, about.stream)
+        sample = bodies.Sample(next(self.clock), 30_000_000_000, values, target)
+        return self.add(kinds.SAMPLE, sample.encode())
+
+    def alert(self, title: str, level: str = "error", time: int | None = None, **facts: Any) -> int:
+        """Append ALERT; return its offset."""
+        time = next(self.clock) if time is None else time
+        return self.add(kinds.ALERT, bodies.Alert(time, title, "text of " + title, level, facts).encode())
 
     def take(self) -> tuple[int, bytes]:
         """Return (offset, bytes) added since the last call."""

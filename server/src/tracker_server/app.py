@@ -40,6 +40,7 @@ from .web.endpoint import Endpoint, answer_errors
 from .web.errors import ApiError
 from .web.files_api import FilesApi
 from .web.ingest_api import IngestApi
+from .web.machine_api import MachineApi
 from .web.news import EventsApi
 from .web.openapi import describe
 from .web.points_api import PointsApi
@@ -120,6 +121,7 @@ class Server:
             *StopApi(self.store, self._lookups, self._writer, self.waiters).routes(),
             *CrashApi(self.store, self._reader).routes(),
             *PointsApi(self.store, self._reader).routes(),
+            *MachineApi(self.store, self._reader).routes(),
             *BlobsApi(
                 self.store,
                 ProjectStore(self.store),

@@ -24,7 +24,7 @@ class Subject(NamedTuple):
     """What news is about: a run or a host of one entity."""
 
     entity: str
-    kind: str  #: "run" or "host"
+    kind: str  #: "run", "host" or "host_event"
     id: tuple[str, ...]  #: (project, run) or (machine,)
 
 

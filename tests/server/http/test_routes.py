@@ -36,6 +36,8 @@ class Examples:
         host = RecordStream(None)
         host.inventory(cpu=MARK)
         host.sample(START_NS, cpu=0.5)
+        host.sample_about(stream, START_NS, rss=5.0)
+        host.alert(START_NS, MARK, "fell off the bus", xid=79)
         answer = send(server.url, keys.agent, stream.take(), host.take())
         assert answer.status == 200, answer
         assert all("error" not in each for each in answer.json["streams"]), answer
@@ -58,6 +60,8 @@ class Examples:
             "/api/v1/runs/{entity}/{project}/{run}/series": {"metric": ["loss", "bad", f"m-{MARK}"]},
             "/api/v1/runs/{entity}/{project}/{run}/points": {"metric": ["loss", "bad"]},
             "/api/v1/hosts/{machine}/series": {"metric": "cpu"},
+            "/api/v1/runs/{entity}/{project}/{run}/system/series": {"metric": "system.0.rss"},
+            "/api/v1/hosts/{machine}/events": {"level": "warn", "limit": 5},
             "/api/v1/hosts/{machine}/requests": {"wait_s": 0},
             "/api/v1/runs/{entity}/{project}/{run}/file": {"path": "files/a"},
         }

@@ -77,10 +77,21 @@ class RunNews:
 
 @dataclass(frozen=True)
 class HostNews:
-    """A host has new samples or inventory."""
+    """A host, or a process on it that writes a run, has new samples, or the host another inventory."""
 
     entity: str
     machine: str
+
+
+@dataclass(frozen=True)
+class HostEventNews:
+    """Something happened to a host."""
+
+    entity: str
+    machine: str
+
+
+AnyNews = RunNews | HostNews | HostEventNews
 
 
 @dataclass
@@ -88,7 +99,7 @@ class Committed:
     """One outcome per distinct (uid, stream) in order of first mention, and what to tell live readers."""
 
     outcomes: list[Outcome] = field(default_factory=list)
-    news: list[RunNews | HostNews] = field(default_factory=list)
+    news: list[AnyNews] = field(default_factory=list)
 
 
 def commit(
@@ -118,6 +129,7 @@ def commit(
                 for row in writer.changed_runs()
             ),
             *(HostNews(principal.entity, machine) for machine in writer.changed_hosts()),
+            *(HostEventNews(principal.entity, machine) for machine in writer.hosts_with_events()),
         ]
     return committed
 

@@ -4,8 +4,9 @@ Decides nothing about runs and touches no database. METRICS come by the hundred 
 have a fast way that hands over to the exact one (protocol.bodies) at anything unusual.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgpack
@@ -16,15 +17,20 @@ from tracker.protocol import bodies, kinds
 from tracker.protocol.codec import Line, line_bytes
 from tracker.protocol.errors import BodyError
 
-from ..store.hosts import PART_SEPARATOR
+from ..store.host_events import LEVELS, HostEvent
 from ..store.points import PointBatch
-from ..store.text import clean_text, json_value
+from ..store.text import clean_text, dump_json, json_value
+from ..store.windows import PART_SEPARATOR, PARTS
 
 #: A metric's name; an index entry of any database has room for that many characters.
 NAME_MAX = 512
-#: SAMPLE windows become points of five metrics: the last value under the plain name, and these.
-WINDOW_PARTS = ("mean", "min", "max", "count")
-
+#: Metrics of one window that are kept, of the machine and of one writer's process; the others are counted.
+HOST_METRICS_MAX = 5_000
+WRITER_METRICS_MAX = 500
+#: An event is a line or two for a person, and a few words for programs.
+TITLE_MAX = 256
+TEXT_MAX = 4_096
+FACTS_MAX = 4_096
 
 _NUMBERS = frozenset((int, float, bool))
 _RUN_KINDS = frozenset((kinds.METRICS, kinds.VALUE, kinds.CONSOLE, kinds.CONFIG, kinds.SUMMARY, kinds.RUN))
@@ -55,6 +61,9 @@ class Records:
     exit: bodies.Exit | None = None
     inventory: dict[str, Any] | None = None
     observed: list[tuple[int, bodies.Observed]] = field(default_factory=list)
+    #: What was sampled of single writers, by uid and stream.
+    about: dict[tuple[int, bytes], PointBatch] = field(default_factory=dict)
+    events: list[tuple[int, HostEvent]] = field(default_factory=list)
     lost: list[tuple[int, bodies.Lost]] = field(default_factory=list)
     raw: list[tuple[int, int, bytes]] = field(default_factory=list)
     problems: dict[str, Problem] = field(default_factory=dict)
@@ -82,7 +91,7 @@ def decode_records(
     """
     records = Records(step_max=step_max)
     columns = _Columns()
-    reader = _Reader(records, columns)
+    reader = _Reader(records, columns, about_host)
     for kind, _, body in lines:
         offset = at
         at += 9 + len(body) if kind < 128 and len(body) < 256 else line_bytes(kind, len(body))
@@ -109,6 +118,10 @@ def decode_records(
             except (BodyError, ValueError) as error:
                 records.keep_raw(offset, kind, body, "%s: %s" % (name, error))
     records.points = columns.batch()
+    for key, sampled in reader.about.items():
+        batch = sampled.batch()
+        if batch is not None:
+            records.about[key] = batch
     return records
 
 
@@ -177,18 +190,18 @@ class _Columns:
             shape = self.shapes[names] = np.array(numbers, np.uint32)
         return shape
 
-    def add_sample(self, offset: int, sample: bodies.Sample) -> None:
-        """Add one window of host metrics: the step is its time."""
+    def add_sample(self, offset: int, time: int, windows: Iterable[tuple[str, bodies.Window]]) -> None:
+        """Add one window: the step is its time."""
         names: list[str] = []
         values: list[float] = []
-        for name, (mean, least, most, last, count) in sample.values.items():
+        for name, (mean, least, most, last, count) in windows:
             name = name.replace(PART_SEPARATOR, " ")
-            names += [name, *(name + PART_SEPARATOR + part for part in WINDOW_PARTS)]
+            names += [name, *(name + PART_SEPARATOR + part for part in PARTS)]
             values += [last, mean, least, most, count]
         self.columns.append(self._shape(tuple(names)))
         self.values.extend(values)
-        self.steps.append(sample.time)
-        self.times.append(sample.time)
+        self.steps.append(time)
+        self.times.append(time)
         self.offsets.append(offset)
 
     def batch(self) -> PointBatch | None:
@@ -218,9 +231,11 @@ class _Line(NamedTuple):
 class _Reader:
     """Reads lines of every kind but METRICS. Each method raises BodyError or ValueError on a bad body."""
 
-    def __init__(self, records: Records, columns: _Columns) -> None:
+    def __init__(self, records: Records, columns: _Columns, about_host: bool) -> None:
+        self.about: dict[tuple[int, bytes], _Columns] = {}
         self._records = records
         self._columns = columns
+        self._about_host = about_host
         self._methods: dict[int, Callable[[_Line], None]] = {
             kinds.VALUE: self._value,
             kinds.CONSOLE: self._console,
@@ -257,7 +272,16 @@ class _Reader:
         self._records.exit = bodies.decode_exit(line.body)
 
     def _sample(self, line: _Line) -> None:
-        self._columns.add_sample(line.offset, bodies.decode_sample(line.body))
+        sample = bodies.decode_sample(line.body)
+        about = sample.about
+        columns = self._columns if about is None else self.about.setdefault(about, _Columns())
+        metrics_max = HOST_METRICS_MAX if about is None else WRITER_METRICS_MAX
+        columns.add_sample(line.offset, sample.time, islice(sample.values.items(), metrics_max))
+        surplus = len(sample.values) - metrics_max
+        if surplus > 0:
+            whose = "a host" if about is None else "a process"
+            problem = "SAMPLE: metrics beyond the first %d of %s" % (metrics_max, whose)
+            self._records.count(problem, line.offset, surplus)
 
     def _host(self, line: _Line) -> None:
         self._records.inventory = json_value(bodies.decode_host(line.body).inventory)
@@ -278,5 +302,19 @@ class _Reader:
         self._records.keep_raw(*line)
 
     def _alert(self, line: _Line) -> None:
-        bodies.decode_alert(line.body)
-        self._records.keep_raw(*line)
+        alert = bodies.decode_alert(line.body)
+        if not self._about_host:
+            self._records.keep_raw(*line)
+            return
+        facts = json_value(alert.facts or {})
+        if len(dump_json(facts)) > FACTS_MAX:
+            facts = {}
+            self._records.count("ALERT: facts of more than %d characters, left out" % FACTS_MAX, line.offset)
+        event = HostEvent(
+            time=alert.time,
+            level=alert.level if alert.level in LEVELS else "info",
+            title=clean_text(alert.title)[:TITLE_MAX],
+            text=clean_text(alert.text)[:TEXT_MAX],
+            facts=facts,
+        )
+        self._records.events.append((line.offset, event))

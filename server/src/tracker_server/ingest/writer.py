@@ -22,6 +22,7 @@ from ..store.run_rows import RunRow
 from ..store.stream_rows import StreamRow
 from ..store.text import clean_text, dump_json, json_value
 from ..store.transaction import Transaction
+from .machine_records import keep_events, keep_writer_samples
 from .position import Position, RefusedError, fit_gap, fit_lines
 from .records import Records, decode_records
 from .run_cause import run_cause, tells_more
@@ -41,16 +42,17 @@ class Writer:
         self._now = now
         self._runs: dict[int, bool] = {}  # changed runs; True where a stream's state changed
         self._hosts: set[str] = set()
+        self._hosts_with_events: set[str] = set()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Undo what the block did when it raises, also in what this object remembers."""
-        runs, hosts = dict(self._runs), set(self._hosts)
+        runs, hosts, with_events = dict(self._runs), set(self._hosts), set(self._hosts_with_events)
         try:
             with self._transaction.savepoint():
                 yield
         except BaseException:
-            self._runs, self._hosts = runs, hosts
+            self._runs, self._hosts, self._hosts_with_events = runs, hosts, with_events
             self._transaction.runs.forget()
             raise
 
@@ -92,8 +94,12 @@ class Writer:
         return None if state == "running" else run_cause(self._transaction.runs.endings(run_id))
 
     def changed_hosts(self) -> list[str]:
-        """Return the machine ids of hosts that have something new."""
+        """Return the machine ids of hosts that have new samples or another inventory."""
         return sorted(self._hosts)
+
+    def hosts_with_events(self) -> list[str]:
+        """Return the machine ids of hosts to which something happened."""
+        return sorted(self._hosts_with_events)
 
     # --- entries -------------------------------------------------------------------------------------
 
@@ -287,7 +293,9 @@ class Writer:
         host = self.touch_host(header.machine, header.host, None)
         for offset, seen in records.observed:
             self._apply_observed(seen, offset, records)
-        if records.points is None and records.inventory is None:
+        if keep_writer_samples(self._transaction, self._principal, row.ordinal, records):
+            self._hosts.add(host.machine)
+        if records.points is None and records.inventory is None and not records.events:
             return
         principal = self._principal
         if host.principal_id is None or (host.principal_id != principal.id and principal.trusted):
@@ -302,7 +310,11 @@ class Writer:
         if records.inventory is not None:
             inventory = dump_json(records.inventory)
             self._transaction.hosts.update(host.id, inventory=inventory)
-        self._hosts.add(host.machine)
+        if records.points is not None or records.inventory is not None:
+            self._hosts.add(host.machine)
+        if records.events:
+            keep_events(self._transaction, host.id, records, self._now)
+            self._hosts_with_events.add(host.machine)
 
     def _apply_observed(self, seen: bodies.Observed, offset: int, records: Records) -> None:
         """Believe an agent about its own principal's streams, and a trusted one about all of the entity."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from sqlalchemy import select, update
 
 from ..principal import Principal
@@ -14,11 +13,10 @@ from . import schema
 from .chunk_points import ChunkPointStore
 from .engine import AnyRow, Database
 from .errors import NotFound
-from .points import Ints, MetricSummary, Series
+from .points import MetricSummary, Series
 from .text import clean_text, load_json
+from .windows import window_metrics, window_series
 
-#: A SAMPLE window is stored as five metrics: its last value under the plain name, the rest behind this.
-PART_SEPARATOR = "\x1f"
 #: "Seen" is written down at most this often for requests that carry nothing else.
 TOUCH_EVERY_S = 5.0
 
@@ -95,9 +93,7 @@ class HostStore:
 
     def metrics(self, host: Host) -> builtins.list[MetricSummary]:
         """Return what is sampled on a host, by name."""
-        return [
-            metric for metric in self._points.metrics(host.points_id) if PART_SEPARATOR not in metric.name
-        ]
+        return window_metrics(self._points, host.points_id)
 
     def series(
         self,
@@ -109,34 +105,7 @@ class HostStore:
         buckets: int = 500,
     ) -> tuple[int, dict[str, Series]]:
         """Return windows over time (ns). count is of samples, not of windows."""
-        wanted = [
-            name if part == "last" else name + PART_SEPARATOR + part
-            for name in names
-            for part in ("last", "mean", "min", "max", "count")
-        ]
-        cursor, found = self._points.series(
-            host.points_id, wanted, x="time", start=start, end=end, buckets=buckets
-        )
-        series = {}
-        for name in names:
-            if name in found:
-                parts = {
-                    part: found.get(name + PART_SEPARATOR + part) for part in ("mean", "min", "max", "count")
-                }
-                series[name] = _window(found[name], parts)
-        return cursor, series
-
-
-def _window(last: Series, parts: dict[str, Series | None]) -> Series:
-    """Return one series from the buckets of a window's five metrics, which all have the same x."""
-    mean, least, most, count = (parts[part] for part in ("mean", "min", "max", "count"))
-    if mean is None or least is None or most is None or count is None:
-        return last
-    # Windows have equal lengths but for the first, so their means weigh alike.
-    samples: Ints = np.nan_to_num(count.mean * count.count, nan=0.0).round().astype(np.int64)
-    return Series(
-        last.x, last.step, last.time, last.last, least.min, most.max, mean.mean, samples, last.special
-    )
+        return window_series(self._points, host.points_id, names, start=start, end=end, buckets=buckets)
 
 
 def _host(row: AnyRow) -> Host:

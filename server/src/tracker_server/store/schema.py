@@ -210,6 +210,34 @@ observed = Table(
     UniqueConstraint("entity_id", "principal_id", "uid", "stream"),
 )
 
+#: What agents measured of the process of one writer of a run, whether its stream has arrived or not.
+writer_samples = Table(
+    "writer_samples",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("entity_id", Id, ForeignKey("entities.id"), nullable=False),
+    Column("principal_id", Id, ForeignKey("principals.id"), nullable=False),
+    Column("uid", BigInteger, nullable=False),
+    Column("stream", LargeBinary(16), nullable=False),
+    Column("trusted", Integer, nullable=False),  # 1: the sender may speak of others' streams
+    Column("points_id", Id, ForeignKey("point_sets.id"), nullable=False),
+    UniqueConstraint("entity_id", "uid", "stream", "principal_id"),
+)
+
+#: What happened to a machine: ALERTs in the stream of its agent, the newest of them.
+host_events = Table(
+    "host_events",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("host_id", Id, ForeignKey("hosts.id"), nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("level", String(16), nullable=False),  # info | warn | error
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("facts", Text, nullable=False),  # JSON map
+    Index(None, "host_id", "time"),
+)
+
 #: Bytes of a stream that were damaged or lost, as the agent reported them.
 gaps = Table(
     "gaps",
@@ -248,7 +276,7 @@ problems = Table(
     UniqueConstraint("stream_id", "reason"),
 )
 
-#: Records kept as they came: VALUE, FILE, ALERT, unknown kinds, bodies that could not be read.
+#: Records kept as they came: VALUE, FILE, ALERT of a run, unknown kinds, bodies that could not be read.
 raw_records = Table(
     "raw_records",
     metadata,
@@ -288,7 +316,7 @@ stop_requests = Table(
 
 # --- points (docs/storage.md) ------------------------------------------------------------------------
 
-#: The points of one run or host. records = the cursor: METRICS records so far, in arrival order.
+#: The points of one run, host or writer's process. records = the cursor: records so far, in arrival order.
 point_sets = Table(
     "point_sets",
     metadata,

@@ -21,11 +21,13 @@ from .console import ConsoleStore
 from .engine import BUSY_TIMEOUT_S, Database
 from .errors import StoreUnavailable
 from .folding import Folder, FoldReport
+from .host_events import HostEventStore
 from .hosts import HostStore
 from .runs import RunStore
 from .stops import StopStore
 from .tail_debt import TailDebt
 from .transaction import Transaction
+from .writer_samples import WriterSamples
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Offset:
 class Store:
     """The stores of one database and one blob directory.
 
-    runs, points, console, hosts, stops and blobs answer queries; transaction() is for commit().
+    runs, points, console, hosts, host_events, writer_samples, stops and blobs answer queries;
+    transaction() is for commit().
     """
 
     def __init__(self, database: Database, blobs: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,6 +56,8 @@ class Store:
         self.points = ChunkPointStore(database, self._debt)
         self.console = ConsoleStore(database)
         self.hosts = HostStore(database, self.points)
+        self.host_events = HostEventStore(database)
+        self.writer_samples = WriterSamples(database, self.points)
         self.stops = StopStore(database)
         self.blobs = BlobDirectory(blobs)
         self._folder = Folder(database, self._debt)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from .chunk_points import ChunkPointStore
 from .console import ConsoleLine, ConsoleStore
+from .host_events import HostEventRows
 from .host_rows import HostRows
 from .observed_rows import ObservedRows
 from .points import PointBatch
@@ -15,6 +16,7 @@ from .run_files import RunFileRows
 from .run_rows import RunRows
 from .stops import StopRows
 from .stream_rows import StreamRows
+from .writer_samples import WriterSampleRows
 
 
 class Transaction:
@@ -27,6 +29,8 @@ class Transaction:
         self.streams = StreamRows(connection)
         self.runs = RunRows(connection, points)
         self.hosts = HostRows(connection, points)
+        self.host_events = HostEventRows(connection)
+        self.writer_samples = WriterSampleRows(connection, points)
         self.stops = StopRows(connection)
         self.observed = ObservedRows(connection)
         self.files = RunFileRows(connection)
@@ -36,7 +40,7 @@ class Transaction:
         return self._connection.begin_nested()
 
     def append_points(self, points_id: int, batch: PointBatch) -> None:
-        """Add points to a run or a host."""
+        """Add points to a set: of a run, a host or a writer's process."""
         self._points.append(self._connection, points_id, batch)
 
     def append_console(self, run_id: int, lines: Sequence[ConsoleLine]) -> None:

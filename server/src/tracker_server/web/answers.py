@@ -211,6 +211,23 @@ class HostsAnswer(Struct):
     hosts: list[Host]
 
 
+class HostEvent(Struct):
+    """Something that happened to a machine; facts say so to programs."""
+
+    time: int
+    level: Literal["info", "warn", "error"]
+    title: str
+    text: str
+    facts: dict[str, Any]
+
+
+class HostEventsAnswer(Struct):
+    """Events, the newest first. more: there are older ones in the window asked for."""
+
+    events: list[HostEvent]
+    more: bool
+
+
 class StopDelivery(Struct):
     """What the agent of one host did about a request to stop: "written", or "failed" and why."""
 

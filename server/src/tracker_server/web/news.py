@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from tracker_server.ingest.commit import HostNews, RunNews
+from tracker_server.ingest.commit import AnyNews, HostNews, RunNews
 from tracker_server.live import LiveHub, News, Subject, TooManySubscribers
 
 from .authenticator import Authenticator
@@ -43,7 +43,7 @@ class EventsApi:
                 "/api/v1/events",
                 Access.READ,
                 self.events,
-                "Follow news as server-sent events: `run`, `host`, and `reset` when some were missed",
+                "Follow news as server-sent events: `run`, `host`, `host_event`, and `reset` after a gap",
                 None,
                 query=EventsQuery,
                 media_type="text/event-stream",
@@ -102,9 +102,10 @@ def _parse_run(text: str | None, entity: str) -> tuple[str, ...] | None:
     return parts[1:]
 
 
-def to_news(news: RunNews | HostNews) -> News:
+def to_news(news: AnyNews) -> News:
     """Return a commit's news as what subscribers get."""
-    if isinstance(news, HostNews):
-        data = msgspec.json.encode({"machine": news.machine})
-        return News(Subject(news.entity, "host", (news.machine,)), data)
-    return News(Subject(news.entity, "run", (news.project, news.run)), msgspec.json.encode(news))
+    if isinstance(news, RunNews):
+        subject = Subject(news.entity, "run", (news.project, news.run))
+        return News(subject, msgspec.json.encode(news))
+    kind = "host" if isinstance(news, HostNews) else "host_event"
+    return News(Subject(news.entity, kind, (news.machine,)), msgspec.json.encode({"machine": news.machine}))

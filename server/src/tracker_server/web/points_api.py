@@ -105,7 +105,7 @@ class PointsApi:
         """List the metrics of a run."""
 
         def read() -> answers.MetricsAnswer:
-            return _metrics(self._store.points.metrics(get_run(self._store, call).points_id))
+            return metrics_answer(self._store.points.metrics(get_run(self._store, call).points_id))
 
         return await self._reader.run(read)
 
@@ -116,7 +116,7 @@ class PointsApi:
         def read() -> answers.SeriesAnswer:
             cursor, found = self._store.points.series(
                 get_run(self._store, call).points_id,
-                _unique(query.metric),
+                unique(query.metric),
                 x=query.x,
                 start=query.start,
                 end=query.end,
@@ -133,7 +133,7 @@ class PointsApi:
         def read() -> answers.PointsAnswer:
             run = get_run(self._store, call)
             page = self._store.points.points(
-                run.points_id, _unique(query.metric), after=query.after, limit=query.limit
+                run.points_id, unique(query.metric), after=query.after, limit=query.limit
             )
             found = {name: _points(each) for name, each in page.points.items()}
             return answers.PointsAnswer(page.cursor, found, self._store.runs.stream_ids(run), page.more)
@@ -152,7 +152,7 @@ class PointsApi:
 
         def read() -> answers.MetricsAnswer:
             host = self._store.hosts.get(call.principal.entity_id, call.path("machine"))
-            return _metrics(self._store.hosts.metrics(host))
+            return metrics_answer(self._store.hosts.metrics(host))
 
         return await self._reader.run(read)
 
@@ -163,18 +163,20 @@ class PointsApi:
         def read() -> answers.SeriesAnswer:
             host = self._store.hosts.get(call.principal.entity_id, call.path("machine"))
             cursor, found = self._store.hosts.series(
-                host, _unique(query.metric), start=query.start, end=query.end, buckets=query.buckets
+                host, unique(query.metric), start=query.start, end=query.end, buckets=query.buckets
             )
             return answers.SeriesAnswer(cursor, {name: series_answer(each) for name, each in found.items()})
 
         return await self._reader.run(read)
 
 
-def _unique(names: list[str]) -> list[str]:
+def unique(names: list[str]) -> list[str]:
+    """Return names without repetitions, in their order."""
     return list(dict.fromkeys(names))
 
 
-def _metrics(metrics: list[stored.MetricSummary]) -> answers.MetricsAnswer:
+def metrics_answer(metrics: list[stored.MetricSummary]) -> answers.MetricsAnswer:
+    """Return metrics as the API shows them."""
     return answers.MetricsAnswer(
         [
             answers.Metric(m.name, m.count, m.special, number(m.last), m.last_step, m.min, m.max)
