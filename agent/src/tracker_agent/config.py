@@ -115,7 +115,7 @@ def parse_file(text: str, source: str) -> Values:
             values |= _parse_section(section, content, text, source)
         else:
             where = _where(source, text, section, None)
-            known = _known(section, [*SECTIONS, SERVERS, COLLECTORS])
+            known = suggestion(section, [*SECTIONS, SERVERS, COLLECTORS])
             raise ConfigError(f"{where}: unknown section [{section}]{known}")
     return values
 
@@ -124,7 +124,7 @@ def _check_name(table: str, name: str, where: str) -> None:
     """Refuse a section [servers.NAME] or [collectors.NAME] that there cannot be."""
     if table == COLLECTORS:
         if name not in collector_kinds():
-            known = _known(name, list(collector_kinds()))
+            known = suggestion(name, list(collector_kinds()))
             raise ConfigError(f"{where}: there is no collector {name!r}{known}")
     elif not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name) or name == DEFAULT_SERVER:
         raise ConfigError(
@@ -142,7 +142,7 @@ def _parse_section(section: str, content: Any, text: str, source: str) -> Values
     for name, value in content.items():
         where = _where(source, text, section, name)
         if name not in fields_of(section):
-            known = _known(name, list(fields_of(section)))
+            known = suggestion(name, list(fields_of(section)))
             raise ConfigError(f"{where}: unknown setting {section}.{name}{known}")
         values[section, name] = Given(value, where)
     if section.startswith(f"{SERVERS}.") and "url" not in content:
@@ -159,7 +159,7 @@ def parse_environment(environment: Mapping[str, str]) -> Values:
             continue
         known = _variables(variable.startswith(f"{ENVIRONMENT_PREFIX}COLLECTORS_"))
         if variable not in known:
-            raise ConfigError(f"unknown environment variable {variable}{_known(variable, list(known))}")
+            raise ConfigError(f"unknown environment variable {variable}{suggestion(variable, list(known))}")
         section, name = known[variable]
         values[section, name] = Given(_from_text(section, name, text), f"the variable {variable}")
     return values
@@ -255,7 +255,8 @@ def _warnings(file: Path | None, values: Values) -> list[str]:
     return [f"every user can read the key in {file}; run: chmod o= {file}"] if mode & stat.S_IROTH else []
 
 
-def _known(word: str, known: list[str]) -> str:
+def suggestion(word: str, known: list[str]) -> str:
+    """Return the end of a message about an unknown word: the known one that it looks like, or all."""
     close = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
 

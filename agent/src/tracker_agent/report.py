@@ -127,6 +127,20 @@ def _disk(shipping: Mapping[str, Any]) -> Iterable[str]:
         )
 
 
+def _states(collectors: Mapping[str, Any]) -> str:
+    """Return how many collectors work, and the names of those in any other state."""
+    others: dict[str, list[str]] = {}
+    for name, each in collectors.items():
+        others.setdefault(each["state"], []).append(name)
+    working = len(others.pop("ok", []))
+    return "; ".join(
+        [
+            f"{plural(working, 'collector')} ok",
+            *(f"{state}: {', '.join(names)}" for state, names in others.items()),
+        ]
+    )
+
+
 def _around(status: Mapping[str, Any]) -> Iterable[str]:
     """Yield what else the agent does: evidence of ends, requests to stop, the sampler, metrics."""
     shipping = status["shipping"]
@@ -142,7 +156,6 @@ def _around(status: Mapping[str, Any]) -> Iterable[str]:
     if sampler is None:
         yield "Sampler   off"
     else:
-        states = ", ".join(f"{name} {each['state']}" for name, each in sampler["collectors"].items())
-        yield f"Sampler   {plural(sampler['windows'], 'window')}; {states}"
+        yield f"Sampler   {plural(sampler['windows'], 'window')}; {_states(sampler['collectors'])}"
     if status.get("metrics"):
         yield f"Metrics   {status['metrics']['listen']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import check_config, replay, run, status, support_bundle, sync, tap, top
+from . import check_config, replay, run, sample, status, support_bundle, sync, tap, top
 from .command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -12,6 +12,7 @@ COMMANDS: tuple[Command, ...] = (
     tap.COMMAND,
     sync.COMMAND,
     replay.COMMAND,
+    sample.COMMAND,
     check_config.COMMAND,
     support_bundle.COMMAND,
 )
