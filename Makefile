@@ -14,10 +14,10 @@ DEBIAN_PACKAGES := acl chromium fonts-dejavu-core fuse3 gcc git iproute2 libc6-d
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos check clean demo deps format help lock test ui
+.PHONY: bench chaos check clean demo deps format gpu-check help lock test ui
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMPS)/installed ui  ## server, agent and a training; DEMO_EXIT=1 verifies and exits
 	@$(BIN)/python -m demo $(if $(filter 1,$(DEMO_EXIT)),--exit)
@@ -42,8 +42,12 @@ ui: $(STAMPS)/runtime  ## build the web UI into the server package
 	@$(BIN)/python server/hatch_build.py build
 
 bench: $(STAMPS)/dev ui  ## run the benchmarks one after another; bench/results keeps the figures
-	@for script in $$(grep -l '^if __name__' bench/*.py); do \
+	@for script in $$(grep -l '^if __name__' bench/*.py | grep -v gpu_check); do \
 		echo "== $$script"; $(BIN)/python -m bench.$$(basename $$script .py) || exit 1; done
+
+# Needs neither the web UI nor the test tools: a bare machine with a GPU, python3 and pip is enough.
+gpu-check: $(STAMPS)/runtime  ## compare GPU metrics with nvidia-smi on a machine with an NVIDIA GPU
+	@PYTHONPATH=shim/src:agent/src $(BIN)/python -m bench.gpu_check $(GPU_CHECK_ARGS)
 
 lock: $(STAMPS)/dev  ## pin the requirements anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
