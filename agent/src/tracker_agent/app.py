@@ -101,6 +101,8 @@ class Agent:
             config=lambda: self._config,
             streams=lambda: self._pipeline.streams if self._pipeline else (),
             host=lambda: self._sampler.latest() if self._sampler else {},
+            readings=lambda: self._sampler.last_readings() if self._sampler else {},
+            events=lambda: self._sampler.recent_events if self._sampler else (),
         )
         self._desk = FrontDesk(sources, self._control, self._supervisor, log.output, self._clock, self._log)
         ShippingDesk(self._control, lambda: self._pipeline)
@@ -136,7 +138,7 @@ class Agent:
         self._announce()
         self._supervisor.start("pipeline", self._run_pipeline)
         self._start_sampler()
-        await self._desk.serve_metrics(self._config.metrics.listen)
+        await self._desk.serve_metrics(self._config.metrics)
         self._supervisor.start("pulse", self._beat)
         self._systemd.ready()
         while not self._stop.is_set():
@@ -305,7 +307,7 @@ class Agent:
             await self._stop_pipeline(PIPELINE_STOP_S)
             self._supervisor.start("pipeline", self._run_pipeline)
         if new.metrics != old.metrics:
-            await self._desk.serve_metrics(new.metrics.listen)
+            await self._desk.serve_metrics(new.metrics)
         if (new.sampler, new.collectors) != (old.sampler, old.collectors):
             await self._stop_sampler()
             self._start_sampler()

@@ -8,20 +8,23 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from .busiest import Busiest
 from .clock import Clock
+from .collectors.collector import Event
+from .collectors.kernel import Kernel
 from .control import Arguments, ControlError, ControlServer
 from .health import Health, Verdict
 from .log import LogOutput
 from .metrics_endpoint import MetricsEndpoint
 from .redaction import Redactor, config_without_secrets, secrets_of
-from .settings import Config
+from .sampler import LastReading
+from .settings import Config, MetricsSettings
 from .streams import Stream
 from .supervisor import Supervisor
 from .tap import Tap
@@ -43,6 +46,9 @@ class Sources:
     config: Callable[[], Config]
     streams: Callable[[], Collection[Stream]]
     host: Callable[[], dict[str, float]]  #: last values of the machine's metrics
+    readings: Callable[[], Mapping[str, LastReading]] = dict  #: the same by collector, of those that work
+    events: Callable[[], Sequence[Event]] = tuple  #: what happened to the machine lately
+    kernel: Kernel = field(default_factory=Kernel)
 
 
 class FrontDesk:
@@ -74,16 +80,28 @@ class FrontDesk:
         """See by the status of the lanes how well the agent is; to be called every few seconds."""
         return self._health.observe(lanes, stuck, self._clock.monotonic())
 
-    async def serve_metrics(self, listen: str) -> None:
+    async def serve_metrics(self, settings: MetricsSettings) -> None:
         """Serve metrics at an address from now on, or nowhere."""
         await self._supervisor.cancel(_METRICS_TASK)
         self._metrics = None
-        if listen:
+        if settings.listen:
             # Here, since the library takes memory that nobody spends who asks for no metrics.
+            from .host_figures import HostFigures, Sampled
+            from .node_figures import NodeFigures
             from .telemetry import Telemetry
 
-            telemetry = Telemetry(self._sources.status)
-            self._metrics = MetricsEndpoint(listen, telemetry, lambda: self._health.verdict, self._log)
+            host = None
+            if settings.host == "on":
+                host = HostFigures(
+                    NodeFigures(self._sources.kernel, settings.per_core),
+                    lambda: Sampled(self._sources.readings(), tuple(self._sources.events())),
+                    self._sources.status()["agent"]["host"],
+                    self._clock.wall_ns,
+                )
+            telemetry = Telemetry(self._sources.status, host)
+            self._metrics = MetricsEndpoint(
+                settings.listen, telemetry, lambda: self._health.verdict, self._log
+            )
             self._supervisor.start(_METRICS_TASK, self._metrics.run)
 
     def status(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Serves the agent's figures and its health over HTTP, for Prometheus and for whoever restarts agents.
+"""Serves figures and the agent's health over HTTP, for Prometheus and for whoever restarts agents.
 
-GET /metrics    the figures
+GET /metrics    the figures of the agent and of the machine
 GET /healthz    200, or 503 when a part of the agent is stuck, so that a restart would help
 GET /readyz     200 when what there is is shipped, or there is nothing to ship; else 503 and why
 """
@@ -82,7 +82,7 @@ class MetricsEndpoint:
         return application
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        body, content_type = self._telemetry.render(request.headers.get("Accept", ""))
+        body, content_type = await self._telemetry.scrape(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _healthz(self, _: web.Request) -> web.Response:

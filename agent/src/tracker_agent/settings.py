@@ -184,7 +184,7 @@ class FileSettings:
 
 @dataclass(frozen=True)
 class MetricsSettings:
-    """The agent's own figures, for Prometheus."""
+    """Figures of the agent and of the machine, for Prometheus."""
 
     listen: str = setting(
         "",
@@ -193,6 +193,10 @@ class MetricsSettings:
         problem=listen_problem,
     )
     allow_remote: bool = setting(False, "whether other machines may read them", reload=True)
+    host: str = setting(
+        "on", "serve the machine's figures, too, as node_exporter would", choices=("on", "off"), reload=True
+    )
+    per_core: bool = setting(True, "processor times of each core, not only of all together", reload=True)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
-"""The agent's own figures for Prometheus, made of the status. The one door to prometheus_client.
+"""The agent's own figures for Prometheus, made of the status, and those of the machine (host_figures.py).
 
-Labels are states, kinds, codes and spools: never a run, a user or a file, whose number nobody bounds.
+prometheus_client is imported here and in the *_figures.py, which nobody imports who serves no metrics.
+Labels are states, kinds, codes, spools, devices: never a run, a user or a file, whose number nobody bounds.
 """
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -14,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from .host_figures import HostFigures, Sampled
 from .losses import LossReason, reason_of
 
 PREFIX = "tracker_agent_"
@@ -24,27 +29,85 @@ HEALTH_STATES = ("starting", "idle", "shipping", "stalled", "refused", "stuck")
 _STREAM_STATES = ("live", "shipped", "parked", "kept", "foreign")
 
 
-class Telemetry(Collector):
-    """Renders status() in the text format that the caller asks for."""
+#: How long a scrape waits for the kernel's files. Prometheus gives a scrape ten seconds.
+HOST_WAIT_S = 3.0
 
-    def __init__(self, status: Callable[[], Mapping[str, Any]]) -> None:
+
+class Telemetry:
+    """Renders status() and the machine's figures in the text format that the caller asks for."""
+
+    def __init__(
+        self,
+        status: Callable[[], Mapping[str, Any]],
+        host: HostFigures | None = None,
+        host_wait_s: float = HOST_WAIT_S,
+    ) -> None:
         self._status = status
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._host = host
+        self._host_wait_s = host_wait_s
+        self._turn = asyncio.Lock()
+        self._work: Future[tuple[bytes, str]] | None = None
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return the figures and their content type."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        """Return the agent's own figures and their content type."""
+        return _encode(accept, _Own(self._status()))
 
-    def describe(self) -> Iterable[Metric]:
-        """Describe nothing ahead: the figures depend on the configuration."""
-        return ()
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        """Return all figures and their content type.
+
+        The machine's are read and written down in a thread: /proc of a container may be a file system of
+        some daemon that hangs. They are left out then, and no second thread is sent after the first.
+        """
+        if self._host is not None:
+            try:
+                async with asyncio.timeout(self._host_wait_s), self._turn:
+                    return await asyncio.shield(asyncio.wrap_future(self._start(self._host, accept)))
+            except (TimeoutError, OSError):
+                pass
+        own = _Own(self._status(), host_read=None if self._host is None else False)
+        return _encode(accept, own)
+
+    def _start(self, host: HostFigures, accept: str) -> Future[tuple[bytes, str]]:
+        """Start a thread that fills in what is returned. Raise TimeoutError while an earlier one hangs."""
+        if self._work is not None and not self._work.done():
+            raise TimeoutError
+        work = self._work = Future[tuple[bytes, str]]()
+        # What belongs to the event loop is taken here.
+        own, machine = _Own(self._status(), host_read=True), _Machine(host, host.sampled())
+
+        def fill() -> None:
+            try:
+                work.set_result(_encode(accept, own, machine))
+            except Exception as error:  # noqa: BLE001 (raised again where the result is awaited)
+                work.set_exception(error)
+
+        # A daemon: a thread stuck in the kernel must not keep the process from ending.
+        threading.Thread(target=fill, name="scrape", daemon=True).start()
+        return work
+
+
+class _Machine(Collector):
+    """The machine at one moment."""
+
+    def __init__(self, host: HostFigures, sampled: Sampled) -> None:
+        self._host = host
+        self._sampled = sampled
 
     def collect(self) -> Iterable[Metric]:
         """Yield every figure."""
-        status = self._status()
+        return self._host.read(self._sampled)
+
+
+class _Own(Collector):
+    """The agent itself at one moment."""
+
+    def __init__(self, status: Mapping[str, Any], host_read: bool | None = None) -> None:
+        self._status = status
+        self._host_read = host_read
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every figure."""
+        status = self._status
         yield from _agent(status)
         yield from _shipping(status.get("shipping") or {})
         yield from _losses(status.get("shipping") or {}, status.get("sampler") or {})
@@ -53,6 +116,19 @@ class Telemetry(Collector):
         yield from _files(status.get("shipping") or {})
         yield from _removed(status.get("shipping") or {})
         yield from _sampler(status.get("sampler") or {})
+        if self._host_read is not None:
+            text = "0: the kernel did not answer in time, figures of the machine are missing"
+            yield _gauge("host_read", text, float(self._host_read))
+
+
+def _encode(accept: str, *collectors: Collector) -> tuple[bytes, str]:
+    # One that describes nothing ahead: the figures depend on the configuration.
+    registry = CollectorRegistry(auto_describe=False)
+    for each in collectors:
+        registry.register(each)
+    ProcessCollector(registry=registry)
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
 
 
 def _gauge(
