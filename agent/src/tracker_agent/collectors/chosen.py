@@ -17,6 +17,7 @@ from .numa import NumaCollector
 from .nvidia import NvidiaCollector
 from .power import PowerCollector
 from .pressure import PressureCollector
+from .processes import ProcessesCollector
 from .thermal import ThermalCollector
 from .vmstat import VmstatCollector
 
@@ -36,6 +37,7 @@ COLLECTORS: Mapping[str, type[Collector]] = {
         DiskCollector,
         NetworkCollector,
         NvidiaCollector,
+        ProcessesCollector,
     )
 }
 
