@@ -213,18 +213,20 @@ def load(python: str, off: bool) -> Iterator[str]:
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
+    output = process.stdout
+    said: list[str] = []
+    # A GPU that hangs must not hang the check: it is not waited for for ever.
+    reader = threading.Thread(target=lambda: said.append(output.readline().strip()), daemon=True)
+    reader.start()
     try:
-        assert process.stdout is not None
-        # A GPU that hangs must not hang the check: the reader is given up when it takes too long.
-        said: list[str] = []
-        output = process.stdout
-        reader = threading.Thread(target=lambda: said.append(output.readline().strip()), daemon=True)
-        reader.start()
         reader.join(LOAD_START_S)
         yield said[0] if said and said[0] else "idle: the load did not start"
     finally:
         process.kill()
         process.wait()
+        reader.join()
+        output.close()
 
 
 def sampled_by_command() -> str:

@@ -48,7 +48,7 @@ class NvidiaSmi:
             return parse_table(text, asked)
 
     def gpm(self, ids: Sequence[int], seconds: int) -> dict[int, dict[int, float]]:
-        """Return means of GPM metrics over the next seconds, by id, by index of the GPU; {} if not offered."""
+        """Return means of GPM metrics over some seconds, by id, by index of the GPU; {} if not offered."""
         numbers = ",".join(map(str, ids))
         try:
             text = self._run(
