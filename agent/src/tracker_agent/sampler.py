@@ -58,8 +58,12 @@ class Sampler:
         interval_s: float,
         window_s: float,
         run_stream: Callable[[StreamKey], RunStream | None] = lambda _: None,
+        start: Callable[[Collector, Callable[[CollectorThread, Outcome], None]], CollectorThread] = (
+            CollectorThread
+        ),
     ) -> None:
         self._collectors = collectors
+        self._start = start
         self._clock = clock
         self._log = log
         self._interval_s = interval_s
@@ -73,22 +77,25 @@ class Sampler:
         self._delivered = asyncio.Event()
         self._ticks = 0
         self._turned_at = clock.monotonic()
-        self._turned_ns = clock.wall_ns()
+        #: The last moment, by both clocks, at which nothing was missing.
+        self._seen = (self._turned_at, clock.wall_ns())
         self._slept_s = clock.slept_s()
-        self._after_gap = False
         self.late = 0
 
     async def run(self) -> None:
         """Sample until stop() is called."""
         if not self._threads:
-            self._threads = [CollectorThread(collector, self._take) for collector in self._collectors]
+            self._threads = [self._start(collector, self._take) for collector in self._collectors]
             await self._first_window()
         due = self._clock.monotonic() + self._interval_s
         while not await self._stopped_within(due - self._clock.monotonic()):
             now = self._clock.monotonic()
-            self._close_windows(now)
-            self._turned_at, self._turned_ns = now, self._clock.wall_ns()
+            stalled = self._cut_windows(now)
+            self._turned_at = now
+            self._seen = (now, self._clock.wall_ns())
+            # First, since rates are about the time up to now.
             await self._ask(now)
+            self._close_windows(at_once=stalled)
             due += self._interval_s
             if due <= self._clock.monotonic():
                 # Suspended, or starved of processor time: go on from here instead of catching up.
@@ -151,7 +158,8 @@ class Sampler:
         # What came so far only primed the rates.
         self._records.begin_anew(self._turned_at)
         await self._ask_all()
-        self._flush(self._clock.monotonic(), self._clock.wall_ns())
+        self._turned_at = self._clock.monotonic()
+        self._flush(self._turned_at, self._clock.wall_ns())
 
     async def _ask_all(self) -> None:
         now = self._clock.monotonic()
@@ -160,27 +168,32 @@ class Sampler:
         await self._ask(now)
         await self._answers(self._threads, FIRST_WINDOW_WAIT_S)
 
-    def _close_windows(self, now: float) -> None:
-        """Write the windows that are over at the start of a turn."""
+    def _cut_windows(self, now: float) -> bool:
+        """End windows where time is missing; return whether the next samples need one of their own."""
         awake_s, slept_s = now - self._turned_at, self._clock.slept_s() - self._slept_s
         self._slept_s += slept_s
         if slept_s > GAP_S:
             # The window ends where the machine was last seen awake. Monotonic time stood still meanwhile, so
             # rates and the next window are as long as they seem.
-            self._flush(self._turned_at, self._turned_ns)
+            self._flush(*self._seen)
             self._records.begin_later(now)
         elif awake_s > self._interval_s + GAP_S:
             # The agent stood still, the machine did not. The rates that come next are about all that time:
             # they get a window that says so.
-            self._flush(self._turned_at, self._turned_ns)
-            self._after_gap = True
-        elif self._after_gap or now - self._records.window_began >= self._window_s - self._interval_s / 2:
-            self._after_gap = False
-            self._flush(now, self._clock.wall_ns())
+            self._flush(*self._seen)
+            return True
+        return False
+
+    def _close_windows(self, at_once: bool) -> None:
+        """Write the windows that are over."""
+        now, time_ns = self._clock.monotonic(), self._clock.wall_ns()
+        if at_once or now - self._records.window_began >= self._window_s - self._interval_s / 2:
+            self._flush(now, time_ns)
         else:
-            self._records.flush_new_runs(now, self._clock.wall_ns())
+            self._records.flush_new_runs(now, time_ns)
 
     def _flush(self, now: float, time_ns: int) -> None:
+        self._seen = (now, time_ns)
         facts = [state.facts for state in self._states.values() if state.facts]
         self._records.flush(now, time_ns, facts)
 
@@ -223,6 +236,7 @@ class Sampler:
         """Take in what a collector brought, in the event loop."""
         self._delivered.set()
         now = self._clock.monotonic()
+        self._seen = (now, self._clock.wall_ns())
         state = self._states[thread.name]
         result = outcome.result
         state.count(outcome.cost_s, outcome.took_s, now)
