@@ -10,14 +10,19 @@ from .collector import Collector, Context
 from .cpu import CpuCollector
 from .disk import DiskCollector
 from .edac import EdacCollector
+from .filesystem import FilesystemCollector
 from .frequency import FrequencyCollector
+from .infiniband import InfinibandCollector
+from .lustre import LustreCollector
 from .memory import MemoryCollector
 from .network import NetworkCollector
+from .nfs import NfsCollector
 from .numa import NumaCollector
 from .nvidia import NvidiaCollector
 from .power import PowerCollector
 from .pressure import PressureCollector
 from .processes import ProcessesCollector
+from .tcp import TcpCollector
 from .thermal import ThermalCollector
 from .vmstat import VmstatCollector
 
@@ -35,7 +40,12 @@ COLLECTORS: Mapping[str, type[Collector]] = {
         ThermalCollector,
         PowerCollector,
         DiskCollector,
+        FilesystemCollector,
+        NfsCollector,
+        LustreCollector,
         NetworkCollector,
+        TcpCollector,
+        InfinibandCollector,
         NvidiaCollector,
         ProcessesCollector,
     )
