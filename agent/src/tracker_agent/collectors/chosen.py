@@ -19,6 +19,7 @@ from .network import NetworkCollector
 from .nfs import NfsCollector
 from .numa import NumaCollector
 from .nvidia import NvidiaCollector
+from .openmetrics import OpenMetricsCollector
 from .power import PowerCollector
 from .pressure import PressureCollector
 from .processes import ProcessesCollector
@@ -48,6 +49,7 @@ COLLECTORS: Mapping[str, type[Collector]] = {
         InfinibandCollector,
         NvidiaCollector,
         ProcessesCollector,
+        OpenMetricsCollector,
     )
 }
 
