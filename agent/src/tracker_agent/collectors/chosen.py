@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..settings import CollectorSettings, SamplerSettings
+from .cgroup import CgroupCollector
 from .collector import Collector, Context
 from .cpu import CpuCollector
 from .disk import DiskCollector
@@ -49,6 +50,7 @@ COLLECTORS: Mapping[str, type[Collector]] = {
         InfinibandCollector,
         NvidiaCollector,
         ProcessesCollector,
+        CgroupCollector,
         OpenMetricsCollector,
     )
 }
