@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ..settings import CollectorSettings
 from ..streams import StreamKey
+from .gpu_pause import GpuPause
 from .gpu_processes import GpuProcesses
 from .kernel import Kernel
 
@@ -83,6 +84,8 @@ class Context:
     live_runs: Callable[[], Collection[LiveRun]] = tuple
     #: Who uses GPUs: written by the collector that asks the driver, read by the one that knows runs.
     gpu_processes: GpuProcesses = field(default_factory=GpuProcesses)
+    #: Whether whoever opens a GPU driver must let go of it for a while.
+    gpu_pause: GpuPause = field(default_factory=GpuPause)
 
 
 class Collector:

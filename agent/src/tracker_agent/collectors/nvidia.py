@@ -7,16 +7,20 @@ second one would get stuck beside it.
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from .collector import Collector, CollectorError, Context, Metric, NothingHere, Reading
+from ..settings import CollectorSettings, setting
+from .collector import Collector, CollectorError, Context, NothingHere, Reading
+from .gpu_processes import GpuProcess
+from .nvidia_health import Happenings, Health
+from .nvidia_metrics import METRICS
+from .nvidia_pci import PciGpus
+from .nvidia_process import Child
 
 #: Where persistence mode is off, the first call takes seconds for each GPU.
 FIRST_DEADLINE_S = 60.0
@@ -27,45 +31,32 @@ RESTART_MAX_S = 60.0
 ABSENT_RECHECK_S = 300.0
 #: Good answers in a row after which a restart is tried at once again.
 HEALTHY_ANSWERS = 30
-ANSWER_BYTES_MAX = 1024 * 1024
+#: How long a process that is to let go of the driver by itself may take for it.
+RELEASE_WAIT_S = 5.0
+#: How long a pause waits for an answer that is under way, before it ends the process all the same.
+PAUSE_WAIT_S = 2.0
 
-_FACTS = ("index", "uuid", "name", "memory_bytes")
+#: What of an answer is no fact about the GPU.
+_NOT_FACTS = frozenset(("values", "problem", "processes", "mig"))
 _COMMAND = (sys.executable, "-P", "-m", "tracker_agent.collectors.nvidia_child")
 
 
+@dataclass(frozen=True)
+class NvidiaSettings(CollectorSettings):
+    """The section [collectors.nvidia]."""
+
+    codecs: bool = setting(False, "also measure video encoders and decoders", reload=True)
+
+
 class NvidiaCollector(Collector):
-    """Values of each GPU under host.gpu.<index>."""
+    """NVIDIA GPUs and their MIG devices: load, memory, power, links, errors, Xids, who uses them."""
 
     name = "nvidia"
-    metrics = (
-        Metric(
-            "host.gpu.#.utilization.percent",
-            "%",
-            "nvmlDeviceGetUtilizationRates",
-            "time with a kernel running; not on MIG",
-        ),
-        Metric(
-            "host.gpu.#.memory_controller.percent",
-            "%",
-            "nvmlDeviceGetUtilizationRates",
-            "time the memory was read or written",
-        ),
-        Metric(
-            "host.gpu.#.memory.used.bytes", "bytes", "nvmlDeviceGetMemoryInfo_v2", "memory in use by programs"
-        ),
-        Metric("host.gpu.#.memory.total.bytes", "bytes", "nvmlDeviceGetMemoryInfo_v2", "memory of the GPU"),
-        Metric("host.gpu.#.memory.percent", "%", "nvmlDeviceGetMemoryInfo_v2", "used of total"),
-        Metric("host.gpu.#.temperature.celsius", "°C", "nvmlDeviceGetTemperature", "temperature of the chip"),
-        Metric(
-            "host.gpu.#.power.watts",
-            "W",
-            "nvmlDeviceGetPowerUsage",
-            "board power; mean of 1 s on Ampere and later, GA100 aside",
-        ),
-        Metric("host.gpu.#.power_limit.watts", "W", "nvmlDeviceGetEnforcedPowerLimit", "the limit in force"),
-        Metric("host.gpu.#.clock.sm.mhz", "MHz", "nvmlDeviceGetClockInfo", "clock of the multiprocessors"),
-        Metric("host.gpu.#.clock.memory.mhz", "MHz", "nvmlDeviceGetClockInfo", "clock of the memory"),
-    )
+    metrics = METRICS
+    cost = "about 14 calls of NVML for each GPU, in a process of its own; counters of errors every 30 s"
+    Settings = NvidiaSettings
+    #: The first answer may take this long; later ones are given up much sooner.
+    deadline_s = FIRST_DEADLINE_S + 10.0
 
     def __init__(
         self,
@@ -80,18 +71,84 @@ class NvidiaCollector(Collector):
         self._deadline_s = deadline_s
         self._first_deadline_s = first_deadline_s
         self._monotonic = monotonic
+        #: Whoever holds it may start, ask and end the child.
+        self._lock = threading.Lock()
         self._child: Child | None = None
         self._dying: Child | None = None
         self._start_at = monotonic()
         self._delay_s = RESTART_FIRST_S
         self._good = 0
         self._waiting: Exception | None = None
+        self._pci = PciGpus(self.context.kernel, monotonic)
+        self._health = Health()
+        self._happenings = Happenings()
+        #: Facts about each GPU, by index.
+        self._gpus: dict[int, Mapping[str, Any]] = {}
+        self._closed = False
+        self.context.gpu_pause.hold(self._release)
 
     def sample(self) -> Reading:
+        with self._lock:
+            try:
+                return self._sample()
+            except Exception:
+                self.context.gpu_processes.put((), ())
+                raise
+
+    def close(self) -> None:
+        self.context.gpu_pause.drop(self._release)
+        with self._lock:
+            self._closed = True
+            for child in (self._child, self._dying):
+                if child is not None:
+                    child.end()
+            self._child = self._dying = None
+
+    def _sample(self) -> Reading:
+        asleep = self._stand_aside()
         child = self._child or self._start()
+        settings = self.context.settings
+        question = {
+            "asleep": asleep,
+            "codecs": isinstance(settings, NvidiaSettings) and settings.codecs,
+            "reopen": self._pci.changed(),
+        }
+        try:
+            answer = self._ask(child, question)
+        except CollectorError as error:
+            # What led to this is told now: it may be long until there is another good answer.
+            events = self._happenings.tell(child.told, self._gpus, self._monotonic(), self.context.wall_ns())
+            if not events:
+                raise
+            return Reading({}, (str(error),), events=tuple(events))
+        self._good += 1
+        if self._good >= HEALTHY_ANSWERS:
+            self._delay_s = RESTART_FIRST_S
+        if self._pci.note(answer["gpus"]):
+            self._let_go(RELEASE_WAIT_S)
+        return self._reading(child.told, answer)
+
+    def _stand_aside(self) -> list[int]:
+        """Return the indexes of GPUs that sleep. Raise NothingHere, with the driver let go of, if none is
+        to be asked now."""
+        if self.context.gpu_pause.left_s() > 0:
+            reason = f"paused until {self.context.gpu_pause.until()}"
+        else:
+            asleep = self._pci.asleep()
+            if self._pci.all_asleep(asleep):
+                reason = "all GPUs are switched off to save power; nothing here wakes them"
+            elif self._pci.resting():
+                reason = "the GPUs had nothing to do and are given a minute to fall asleep"
+            else:
+                return asleep
+        self._let_go(RELEASE_WAIT_S)
+        raise NothingHere(reason)
+
+    def _ask(self, child: Child, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an answer with values. Raise NothingHere or CollectorError, with the child lost."""
         deadline_s = self._deadline_s if child.answered else self._first_deadline_s
         try:
-            answer = child.ask(deadline_s)
+            answer = child.ask(question, deadline_s)
         except TimeoutError as error:
             raise self._lose(f"the driver did not answer within {deadline_s:g} s") from error
         except (OSError, ValueError) as error:
@@ -103,16 +160,7 @@ class NvidiaCollector(Collector):
             raise self._waiting
         if "fatal" in answer:
             raise self._lose(str(answer["fatal"]))
-        self._good += 1
-        if self._good >= HEALTHY_ANSWERS:
-            self._delay_s = RESTART_FIRST_S
-        return _reading(answer)
-
-    def close(self) -> None:
-        for child in (self._child, self._dying):
-            if child is not None:
-                child.end()
-        self._child = self._dying = None
+        return answer
 
     def _start(self) -> Child:
         """Return a new child. Raise what is waited for while there must be none."""
@@ -138,95 +186,71 @@ class NvidiaCollector(Collector):
             self._child = None
         self._start_at = self._monotonic() + self._delay_s
         self._delay_s = min(2 * self._delay_s, RESTART_MAX_S)
-        self._waiting = CollectorError(reason)
-        return self._waiting
+        error = CollectorError(reason)
+        self._waiting = error
+        return error
 
+    def _let_go(self, wait_s: float) -> None:
+        """End the child without blame: the next one may start at once."""
+        if self._child is not None:
+            self._child.end(wait_s)
+            self._dying = None if self._child.gone() else self._child
+            self._child = None
 
-class Child:
-    """One process that asks the driver."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # Ctrl-C at a terminal is for the agent, which ends its child itself.
-            start_new_session=True,
-            bufsize=0,
-        )
-        self._rest = b""
-        self.answered = False
-
-    def ask(self, deadline_s: float) -> dict[str, Any]:
-        """Return the answer to one question. Raise TimeoutError, OSError or ValueError."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"sample\n")
-        answer = json.loads(self._read_line(time.monotonic() + deadline_s))
-        if not isinstance(answer, dict):
-            raise ValueError("an answer that is no map")  # noqa: TRY004 (like bytes that are no JSON)
-        self.answered = True
-        return answer
-
-    def _read_line(self, deadline: float) -> bytes:
-        assert self._process.stdout is not None
-        fd = self._process.stdout.fileno()
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        while b"\n" not in self._rest:
-            left = deadline - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1000):
-                raise TimeoutError
-            received = os.read(fd, 65536)
-            if not received:
-                raise ValueError(f"exit status {self._process.poll()}")
-            self._rest += received
-            if len(self._rest) > ANSWER_BYTES_MAX:
-                raise ValueError("an answer without end")
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line
-
-    def gone(self) -> bool:
-        """Return whether the process has ended (and reap it, so that it is no zombie)."""
-        return self._process.poll() is not None
-
-    def kill(self) -> None:
-        """Kill the process; give it a moment to go."""
-        self._close_pipes()
-        self._process.kill()
-        self._wait(0.5)
-
-    def end(self) -> None:
-        """Let the process end by itself, else kill it."""
-        self._close_pipes()
-        if not self._wait(0.5):
-            self.kill()
-
-    def _wait(self, timeout_s: float) -> bool:
+    def _release(self) -> str:
+        """Let go of the driver for a pause. Called from a thread of its own."""
+        if not self._lock.acquire(timeout=PAUSE_WAIT_S):
+            child = self._child
+            if child is not None:
+                child.interrupt()
+            if not self._lock.acquire(timeout=PAUSE_WAIT_S):
+                return "nvidia: the driver is being asked and does not answer"
         try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+            self._let_go(RELEASE_WAIT_S)
+            if self._dying is not None and not self._dying.gone():
+                return "nvidia: the driver hangs and does not let go of the process that asked it"
+            self._dying = None
+            # Whatever ailed before, after the pause it is tried at once.
+            self._waiting, self._delay_s = None, RESTART_FIRST_S
+            return ""
+        finally:
+            self._lock.release()
 
-    def _close_pipes(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:
-                    # What was not written when the process went cannot be written now.
-                    pass
+    def _reading(self, told: Sequence[Mapping[str, Any]], answer: Mapping[str, Any]) -> Reading:
+        gpus = answer["gpus"]
+        values: dict[str, float] = {}
+        rows: list[GpuProcess] = []
+        facts = []
+        for gpu in gpus:
+            facts.append(_facts(gpu))
+            _gather(gpu, f"host.gpu.{gpu['index']}", values, rows)
+        self._gpus = {each["index"]: each for each in facts}
+        self.context.gpu_processes.put(rows, facts)
+        time_ns = self.context.wall_ns()
+        events = self._happenings.tell(told, self._gpus, self._monotonic(), time_ns)
+        problems, changes = self._health.look(gpus, time_ns)
+        inventory = {"gpus": facts, "gpu_driver": answer.get("driver"), "cuda": answer.get("cuda")}
+        return Reading(values, tuple(problems), inventory, (*events, *changes))
 
 
-def _reading(answer: dict[str, Any]) -> Reading:
-    values: dict[str, float] = {}
-    problems = []
-    inventory = []
-    for gpu in answer["gpus"]:
-        index = gpu["index"]
-        if "problem" in gpu:
-            problems.append(f"GPU {index}: {gpu['problem']}")
-        values.update({f"host.gpu.{index}.{name}": float(value) for name, value in gpu["values"].items()})
-        inventory.append({name: gpu[name] for name in _FACTS if name in gpu})
-    facts = {"gpus": inventory, "gpu_driver": answer.get("driver"), "cuda": answer.get("cuda")}
-    return Reading(values, tuple(problems), facts)
+def _facts(gpu: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {name: fact for name, fact in gpu.items() if name not in _NOT_FACTS and fact is not None}
+    if gpu["mig"]:
+        facts["mig_devices"] = [_facts({**part, "mig": ()}) for part in gpu["mig"]]
+    return facts
+
+
+def _gather(gpu: Mapping[str, Any], prefix: str, values: dict[str, float], rows: list[GpuProcess]) -> None:
+    """Add the values and processes of a GPU and its MIG devices."""
+    index, uuid = gpu["index"], gpu.get("uuid") or ""
+    values.update({f"{prefix}.{name}": float(value) for name, value in gpu["values"].items()})
+    rows += [GpuProcess(p["pid"], uuid, index, p["memory_bytes"], p["sm_percent"]) for p in gpu["processes"]]
+    for part in gpu["mig"]:
+        number, part_uuid = part["index"], part.get("uuid") or ""
+        values.update(
+            {f"{prefix}.mig.{number}.{name}": float(value) for name, value in part["values"].items()}
+        )
+        rows += [
+            GpuProcess(p["pid"], part_uuid, index, p["memory_bytes"], p["sm_percent"], number)
+            for p in part["processes"]
+        ]
