@@ -17,6 +17,8 @@ from .points import MetricSummary, Series
 from .text import clean_text, load_json
 from .windows import window_metrics, window_series
 
+#: Bound parameters in one statement; every database allows more.
+MACHINES_PER_QUERY = 500
 #: "Seen" is written down at most this often for requests that carry nothing else.
 TOUCH_EVERY_S = 5.0
 
@@ -72,6 +74,19 @@ class HostStore:
         if row is None:
             raise NotFound("there is no host %s" % machine)
         return _host(row)
+
+    def find(self, entity_id: int, machines: Sequence[str]) -> dict[str, Host]:
+        """Return those hosts that are known, by machine."""
+        hosts = schema.hosts.c
+        found = {}
+        with self._database.read() as connection:
+            for at in range(0, len(machines), MACHINES_PER_QUERY):
+                named = hosts.machine.in_(machines[at : at + MACHINES_PER_QUERY])
+                for row in connection.execute(
+                    select(schema.hosts).where(hosts.entity_id == entity_id, named)
+                ):
+                    found[row.machine] = _host(row)
+        return found
 
     def touch(self, principal: Principal, agent: AgentInfo, now: int) -> None:
         """Note that an agent has spoken; `now` is ns since 1970. Hosts appear with their first records."""

@@ -223,6 +223,11 @@ class RunStore:
             _run(fresh), load_json(documents.config), summary, load_json(documents.fields), streams
         )
 
+    def streams(self, run: Run) -> builtins.list[Stream]:
+        """Return the streams of a run, by ordinal."""
+        with self._database.read() as connection:
+            return read_streams(connection, run.id)
+
     def endings(self, run: Run) -> builtins.list[Ending]:
         """Return how each writer of a run ended, by ordinal."""
         with self._database.read() as connection:

@@ -59,6 +59,7 @@ class Stream:
     ending: dict[str, Any] | None  #: facts of its EXIT
     machine: str
     stop: bool  #: it looks for requests to stop
+    gpus: dict[str, str] | None  #: what its environment said about GPUs, by variable
     next: int
     gaps: list[Gap]
     lost: list[Lost]
@@ -94,6 +95,7 @@ def read_streams(connection: Connection, run_id: int) -> list[Stream]:
                 ending=None if row.ending is None else load_json(row.ending),
                 machine="" if header is None else stored_machine(header.machine),
                 stop=header is not None and bool(header.stop),
+                gpus=None if header is None else header.gpus,
                 next=row.next,
                 gaps=[Gap(each.offset, each.bytes, each.reason) for each in gaps[row.id]],
                 lost=[Lost(each.records, each.reason, each.time) for each in lost[row.id]],

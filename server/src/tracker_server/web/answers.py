@@ -228,6 +228,36 @@ class HostEventsAnswer(Struct):
     more: bool
 
 
+class RunGpu(Struct):
+    """A GPU of a run. streams: indexes of the writers that have it. seen: the driver saw one on it."""
+
+    index: int
+    uuid: str | None
+    mig: str | None
+    name: str | None
+    streams: list[int]
+    seen: bool
+
+
+class RunHost(Struct):
+    """A machine that writers of a run are on. gpus: those of the run; null where that is not known.
+
+    known: an agent has described the machine. streams: indexes of the writers.
+    """
+
+    machine: str
+    host: str
+    known: bool
+    streams: list[int]
+    gpus: list[RunGpu] | None
+
+
+class RunHostsAnswer(Struct):
+    """The machines of a run, in the order in which its writers came."""
+
+    hosts: list[RunHost]
+
+
 class StopDelivery(Struct):
     """What the agent of one host did about a request to stop: "written", or "failed" and why."""
 

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from tracker_server.lanes import Lane
+from tracker_server.run_gpus import run_gpus, seen_gpus
 from tracker_server.store.store import Store
+from tracker_server.store.streams import Stream
 
 from . import answers
 from .json_values import json_value
@@ -45,6 +47,14 @@ class MachineApi:
         return [
             Route(
                 get,
+                RUN_PATH + "/system",
+                read,
+                self.run_hosts,
+                "List the machines of a run, and its GPUs on each",
+                answers.RunHostsAnswer,
+            ),
+            Route(
+                get,
                 RUN_PATH + "/system/metrics",
                 read,
                 self.run_metrics,
@@ -70,6 +80,33 @@ class MachineApi:
                 query=HostEventsQuery,
             ),
         ]
+
+    async def run_hosts(self, call: Call[NoQuery, None]) -> answers.RunHostsAnswer:
+        """List the machines of a run."""
+        return await self._reader.run(self._read_hosts, call)
+
+    def _read_hosts(self, call: Call[NoQuery, None]) -> answers.RunHostsAnswer:
+        run = get_run(self._store, call)
+        by_machine: dict[str, list[Stream]] = {}
+        for stream in self._store.runs.streams(run):
+            if stream.machine:
+                by_machine.setdefault(stream.machine, []).append(stream)
+        known = self._store.hosts.find(call.principal.entity_id, list(by_machine))
+        seen = seen_gpus(metric.name for metric in self._store.writer_samples.metrics(run.id))
+        hosts = []
+        for machine, streams in by_machine.items():
+            host = known.get(machine)
+            gpus = run_gpus(streams, seen, {} if host is None else host.inventory)
+            hosts.append(
+                answers.RunHost(
+                    machine=machine,
+                    host=streams[0].host if host is None else host.host,
+                    known=host is not None,
+                    streams=[stream.ordinal for stream in streams],
+                    gpus=None if gpus is None else [answers.RunGpu(**vars(gpu)) for gpu in gpus],
+                )
+            )
+        return answers.RunHostsAnswer(hosts)
 
     async def run_metrics(self, call: Call[NoQuery, None]) -> answers.MetricsAnswer:
         """List the metrics of a run's processes."""
