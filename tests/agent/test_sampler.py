@@ -11,19 +11,28 @@ import pytest
 import structlog
 
 from tracker.protocol import kinds
-from tracker.protocol.bodies import Host, Sample, decode_host, decode_sample
+from tracker.protocol.bodies import Alert, Host, Sample, decode_alert, decode_host, decode_sample
 from tracker_agent.clock import Clock
-from tracker_agent.collectors.collector import Collector, CollectorError, Context, NothingHere, Reading
+from tracker_agent.collectors.collector import Collector, CollectorError, Context, Event, NothingHere, Reading
+from tracker_agent.host_records import RunStream
 from tracker_agent.sampler import Sampler
 from tracker_agent.settings import CollectorSettings
+from tracker_agent.streams import StreamKey
+
+RUN: StreamKey = (1000, bytes(16))
+ABOUT = (1000, bytes(range(16)))
 
 
 class Played(Collector):
     """A collector that does what a test says."""
 
-    def __init__(self, name: str, play: Callable[[], Reading], interval_s: float = 0.0) -> None:
+    def __init__(
+        self, name: str, play: Callable[[], Reading], interval_s: float = 0.0, deadline_s: float = 10.0
+    ) -> None:
         super().__init__(Context(CollectorSettings(interval_s=interval_s)))
-        self.name = name  # type: ignore[misc] - each one of this class is another collector
+        # Each one of this class is another collector.
+        self.name = name  # type: ignore[misc]
+        self.deadline_s = deadline_s  # type: ignore[misc]
         self.play = play
         self.closed = threading.Event()
 
@@ -38,13 +47,18 @@ class Written:
     """The own stream: keeps what was written, or refuses as a full disk does."""
 
     def __init__(self) -> None:
-        self.records: list[Sample | Host] = []
+        self.records: list[Sample | Host | Alert] = []
         self.full = False
 
     def __call__(self, kind: int, body: bytes) -> None:
         if self.full:
             raise OSError(28, "No space left on device")
-        self.records.append(decode_sample(body) if kind == kinds.SAMPLE else decode_host(body))
+        decode = {kinds.SAMPLE: decode_sample, kinds.HOST: decode_host, kinds.ALERT: decode_alert}
+        self.records.append(decode[kind](body))
+
+    @property
+    def alerts(self) -> list[Alert]:
+        return [record for record in self.records if isinstance(record, Alert)]
 
     @property
     def samples(self) -> list[Sample]:
@@ -73,6 +87,7 @@ class Running:
         interval_s: float = 0.02,
         window_s: float = 0.1,
         written: Written | None = None,
+        run_stream: Callable[[StreamKey], RunStream | None] = lambda _: None,
     ) -> None:
         self.written = written or Written()
         self.sampler = Sampler(
@@ -83,6 +98,7 @@ class Running:
             structlog.get_logger(),
             interval_s,
             window_s,
+            run_stream,
         )
 
     async def __aenter__(self) -> Running:
@@ -220,3 +236,141 @@ async def test_full_disk_loses_windows_with_a_count_and_sampling_goes_on() -> No
         await until(lambda: len(written.samples) >= 2)
 
         assert written.hosts, "the inventory that could not be written before is written now"
+
+
+async def test_slow_collector_is_asked_at_its_own_interval() -> None:
+    slow = Played("slow", lambda: Reading({"slow": 1.0}), interval_s=3600)
+
+    async with Running(slow, steady()) as running:
+        await until(lambda: running.state("steady")["samples"] >= 10)
+
+        # Twice at the start, since rates need two.
+        assert running.state("slow")["samples"] == 2
+        assert (running.state("slow")["interval_s"], running.state("steady")["interval_s"]) == (3600, 0.02)
+
+
+async def test_collector_is_never_asked_more_often_than_the_sampler_samples() -> None:
+    eager = Played("eager", lambda: Reading({"eager": 1.0}), interval_s=0.001)
+
+    async with Running(eager) as running:
+        assert running.state("eager")["interval_s"] == 0.02
+
+
+async def test_collector_without_an_answer_is_stuck_after_its_deadline_and_its_values_are_gone() -> None:
+    release = threading.Event()
+    hang = False
+
+    def play() -> Reading:
+        if hang:
+            release.wait(60)
+        return Reading({"hung": 1.0})
+
+    with structlog.testing.capture_logs() as logs:
+        try:
+            async with Running(Played("hanging", play, deadline_s=0.05), steady()) as running:
+                await until(lambda: "hung" in running.sampler.latest())
+                hang = True
+                await until(lambda: running.state("hanging")["state"] == "stuck")
+                await until(lambda: "hung" not in running.sampler.latest())
+
+                assert "no answer" in running.state("hanging")["reason"]
+                assert set(running.sampler.last_readings()) == {"steady"}
+                assert running.state("steady")["state"] == "ok"
+                hang = False
+                release.set()
+                await until(lambda: "hung" in running.sampler.latest())
+                assert running.state("hanging")["state"] == "ok"
+        finally:
+            release.set()
+
+    assert [log["event"] for log in logs if log.get("collector") == "hanging"] == [
+        "collector stuck",
+        "collector works again",
+    ]
+
+
+async def test_values_of_a_collector_that_fails_are_no_longer_the_latest() -> None:
+    broken = False
+
+    def play() -> Reading:
+        if broken:
+            raise CollectorError("gone")
+        return Reading({"value": 1.0})
+
+    async with Running(Played("breaking", play)) as running:
+        await until(lambda: running.sampler.latest() == {"value": 1.0})
+        broken = True
+        await until(lambda: running.sampler.latest() == {})
+
+        assert running.sampler.last_readings() == {}
+
+
+def event(title: str = "Xid 79", time: int = 5) -> Event:
+    return Event(time, title, "GPU 3 has fallen off the bus", "error", {"xid": 79})
+
+
+async def test_event_is_written_at_once_and_its_repetitions_are_counted() -> None:
+    telling = Played("telling", lambda: Reading({"x": 1.0}, events=(event(),)))
+
+    async with Running(telling, window_s=3600) as running:
+        await until(lambda: running.state("telling")["samples"] >= 5)
+
+        title, text, level, facts = "Xid 79", "GPU 3 has fallen off the bus", "error", {"xid": 79}
+        assert running.written.alerts == [Alert(5, title, text, level, facts)]
+        alerts = running.sampler.status()["alerts"]
+        assert (alerts["written"], alerts["repeated"] >= 4, alerts["left_out"]) == (1, True, 0)
+        assert running.sampler.recent_events[0] == event()
+
+
+async def test_values_of_a_run_go_to_where_the_run_goes() -> None:
+    numbers = iter(range(1_000_000))
+    own = Written()
+    mine = Played("processes", lambda: Reading({}, runs={RUN: {"rss": float(next(numbers))}}))
+
+    def where(key: StreamKey) -> RunStream | None:
+        return RunStream(ABOUT, own) if key == RUN else None
+
+    async with Running(mine, run_stream=where) as running:
+        await until(lambda: len(own.samples) >= 3)
+
+    assert {sample.about for sample in own.samples} == {ABOUT}
+    first, *others = (sample.values["rss"] for sample in own.samples)
+    assert first == (1.0, 1.0, 1.0, 1.0, 1)
+    expected_low = 2.0
+    for _, low, high, _, count in others:
+        assert (low, high) == (expected_low, expected_low + count - 1)
+        expected_low = high + 1
+    assert running.written.samples == []
+
+
+async def test_first_window_of_a_run_that_starts_does_not_wait_for_the_machines() -> None:
+    runs: dict[StreamKey, dict[str, float]] = {}
+    own = Written()
+    mine = Played("processes", lambda: Reading({"x": 1.0}, runs=dict(runs)))
+
+    async with Running(mine, window_s=3600, run_stream=lambda _: RunStream(ABOUT, own)) as running:
+        await until(lambda: running.written.samples)
+        runs[RUN] = {"rss": 7.0}
+        await until(lambda: own.samples)
+
+        assert own.samples[0].values == {"rss": (7.0, 7.0, 7.0, 7.0, 1)}
+        assert len(running.written.samples) == 1
+
+
+async def test_values_of_a_run_that_goes_nowhere_are_counted() -> None:
+    mine = Played("processes", lambda: Reading({}, runs={RUN: {"rss": 1.0}}))
+
+    async with Running(mine) as running:
+        await until(lambda: running.sampler.status()["runs_unshipped"] >= 2)
+
+        assert running.written.samples == []
+
+
+async def test_lists_that_two_collectors_bring_are_joined_in_the_inventory() -> None:
+    one = Played("nvidia", lambda: Reading({}, inventory={"gpus": ["H100"], "cuda": 12}))
+    two = Played("amd", lambda: Reading({}, inventory={"gpus": ["MI300X"]}))
+
+    async with Running(one, two) as running:
+        await until(lambda: running.written.hosts)
+
+    assert running.written.hosts[0].inventory == {"host": "h", "gpus": ["H100", "MI300X"], "cuda": 12}
