@@ -25,10 +25,12 @@ from .agent_file import AgentFile, ensure_spools
 from .clock import Clock
 from .collectors.chosen import build_collectors
 from .collectors.collector import Collector, Context
+from .collectors.gpu_pause import GpuPause
 from .collectors.inventory import InventoryCollector
 from .control import ControlServer
 from .counters import Counters
 from .front_desk import FrontDesk, Sources
+from .gpu_desk import GpuDesk
 from .host_records import RunStream
 from .inventory import read_inventory
 from .log import Log
@@ -106,6 +108,8 @@ class Agent:
         )
         self._desk = FrontDesk(sources, self._control, self._supervisor, log.output, self._clock, self._log)
         ShippingDesk(self._control, lambda: self._pipeline)
+        self._gpu_pause = GpuPause()
+        GpuDesk(self._control, self._gpu_pause, self._log)
         self._counters = Counters(tap=self._desk.tap.passed)
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
@@ -171,6 +175,7 @@ class Agent:
             "server": {"url": self._config.server.url, "key": public_part(self._config.server.key)},
             "shipping": self._pipeline.status() if self._pipeline else {},
             "sampler": self._sampler.status() if self._sampler else None,
+            "gpu_paused_until": self._gpu_pause.until() if self._gpu_pause.left_s() else None,
             "tasks": self._supervisor.status(),
             **self._desk.status(),
         }
@@ -219,6 +224,7 @@ class Agent:
             live_runs=lambda: self._pipeline.live_runs() if self._pipeline else (),
             monotonic=self._clock.monotonic,
             wall_ns=self._clock.wall_ns,
+            gpu_pause=self._gpu_pause,
         )
         inventory = InventoryCollector(lambda: read_inventory(self._identity), context)
         return [inventory, *build_collectors(self._config.sampler, self._config.collectors, context)]

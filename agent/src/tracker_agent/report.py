@@ -157,5 +157,7 @@ def _around(status: Mapping[str, Any]) -> Iterable[str]:
         yield "Sampler   off"
     else:
         yield f"Sampler   {plural(sampler['windows'], 'window')}; {_states(sampler['collectors'])}"
+    if status.get("gpu_paused_until"):
+        yield f"GPUs      paused until {status['gpu_paused_until']}; `tracker-agent pause-gpu --resume` ends it"
     if status.get("metrics"):
         yield f"Metrics   {status['metrics']['listen']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import check_config, replay, run, sample, status, support_bundle, sync, tap, top
+from . import check_config, pause_gpu, replay, run, sample, status, support_bundle, sync, tap, top
 from .command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -13,6 +13,7 @@ COMMANDS: tuple[Command, ...] = (
     sync.COMMAND,
     replay.COMMAND,
     sample.COMMAND,
+    pause_gpu.COMMAND,
     check_config.COMMAND,
     support_bundle.COMMAND,
 )
