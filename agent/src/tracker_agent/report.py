@@ -158,6 +158,7 @@ def _around(status: Mapping[str, Any]) -> Iterable[str]:
     else:
         yield f"Sampler   {plural(sampler['windows'], 'window')}; {_states(sampler['collectors'])}"
     if status.get("gpu_paused_until"):
-        yield f"GPUs      paused until {status['gpu_paused_until']}; `tracker-agent pause-gpu --resume` ends it"
+        until = status["gpu_paused_until"]
+        yield f"GPUs      paused until {until}; `tracker-agent pause-gpu --resume` ends that"
     if status.get("metrics"):
         yield f"Metrics   {status['metrics']['listen']}"
