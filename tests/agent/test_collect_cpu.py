@@ -124,6 +124,30 @@ def test_core_that_comes_back_counts_from_its_second_sample_on(host: FixtureHost
     assert collector.sample().values["host.cpu.percent"] == 50.0
 
 
+def test_core_that_was_off_between_two_samples_is_left_out_of_them(host: FixtureHost) -> None:
+    # Its idle time goes on from another value then, in either direction.
+    collector = CpuCollector(host.context())
+    stat(host, core(idle=10**6), core(idle=10**6), ZERO)
+    collector.sample()
+
+    stat(host, core(user=50, idle=10**5), core(user=50, idle=2 * 10**6), core(user=50, idle=150))
+
+    values = collector.sample().values
+    assert values["host.cpu.percent"] == 25
+    assert values["host.cpu.core_max.percent"] == 25
+
+
+def test_machine_that_stood_still_for_others_brings_no_percents(host: FixtureHost) -> None:
+    # A virtual machine that was moved: hours of steal in one interval.
+    collector = CpuCollector(host.context())
+    stat(host, ZERO)
+    collector.sample()
+
+    stat(host, core(idle=200, steal=360_000))
+
+    assert set(collector.sample().values) == {"host.cpu.cores.count"}
+
+
 def test_core_above_95_percent_is_busy(host: FixtureHost) -> None:
     collector = CpuCollector(host.context())
     stat(host, ZERO, ZERO, ZERO)
@@ -229,19 +253,22 @@ def test_proc_stat_without_cores_is_broken_not_idle(host: FixtureHost) -> None:
         CpuCollector(host.context()).sample()
 
 
-times = st.lists(st.integers(0, 10**12), min_size=10, max_size=10).map(tuple)
+times = st.lists(st.integers(0, 10**12), min_size=10, max_size=10)
+# In two seconds; a little backwards happens.
+changes = st.lists(st.integers(-20, 60), min_size=10, max_size=10)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(times, times), min_size=1, max_size=4))
+@given(st.lists(st.tuples(times, changes), min_size=1, max_size=4))
 def test_percents_agree_with_a_naive_count(
-    tmp_path_factory: pytest.TempPathFactory, cores: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    tmp_path_factory: pytest.TempPathFactory, changed: list[tuple[list[int], list[int]]]
 ) -> None:
+    cores = [(old, [a + b for a, b in zip(old, more, strict=True)]) for old, more in changed]
     host = FixtureHost("empty", tmp_path_factory.mktemp("m") / "host")
     collector = CpuCollector(host.context(settings=CpuSettings(per_core=True)))
-    stat(host, *(before for before, _ in cores))
+    stat(host, *(tuple(before) for before, _ in cores))
     collector.sample()
-    stat(host, *(after for _, after in cores))
+    stat(host, *(tuple(after) for _, after in cores))
 
     values = collector.sample().values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from .growth import Growth
 _USER, _NICE, _SYSTEM, _IDLE, _IOWAIT, _IRQ, _SOFTIRQ, _STEAL = range(8)
 _COLUMNS = 8
 _BUSY_CORE_PERCENT = 95.0
+#: Further than this (s) a counter does not stray by itself: a core that was off meanwhile, or a virtual
+#: machine that was moved, has other times than before.
+_JUMP_S = 3.0
 #: Counters of /proc/stat and what their rate is called. "intr" begins with its total.
 _RATES = {
     "ctxt": "host.cpu.context_switches_per_s",
@@ -70,7 +74,9 @@ class CpuCollector(Collector):
         super().__init__(context)
         settings = self.context.settings
         self._per_core = isinstance(settings, CpuSettings) and settings.per_core
+        self._ticks_per_s = os.sysconf("SC_CLK_TCK")
         self._before: Times = {}
+        self._at = 0.0
         self._growth = Growth()
 
     def sample(self) -> Reading:
@@ -85,18 +91,30 @@ class CpuCollector(Collector):
         if not times:
             raise CollectorError("/proc/stat names no cores")
         before, self._before = self._before, times
+        elapsed_s, self._at = now - self._at, now
         values["host.cpu.cores.count"] = float(len(times))
         for word, name in _COUNTS.items():
             if word in rest:
                 values[name] = float(rest[word])
         counters = {name: rest[word] for word, name in _RATES.items() if word in rest}
         values |= self._growth.per_second(counters, now)
-        values |= self._percents(before, times)
+        values |= self._percents(self._spent_by_core(before, times, elapsed_s))
         return Reading(values)
 
-    def _percents(self, before: Times, after: Times) -> dict[str, float]:
-        # A core that went off- or online is compared with nothing; the others are not disturbed.
-        spent = {core: _spent(before[core], times) for core, times in after.items() if core in before}
+    def _spent_by_core(self, before: Times, after: Times, elapsed_s: float) -> dict[str, list[int]]:
+        """Return the ticks each core spent. One that went off- or online meanwhile is left out."""
+        jump = round(_JUMP_S * self._ticks_per_s)
+        # Ticks are counted with some error, which grows with the time.
+        most = round(1.1 * elapsed_s * self._ticks_per_s) + jump
+        cores = {}
+        for core, times in after.items():
+            if core in before:
+                spent = _spent(before[core], times)
+                if before[core][_IDLE] - times[_IDLE] <= jump and sum(spent) <= most:
+                    cores[core] = spent
+        return cores
+
+    def _percents(self, spent: Mapping[str, Sequence[int]]) -> dict[str, float]:
         totals = [sum(column) for column in zip(*spent.values(), strict=True)]
         total = sum(totals)
         if total <= 0:
