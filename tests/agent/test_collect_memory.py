@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.agent_process import wait_until
 from tests.support.fixture_host import MACHINES, FixtureHost
+from tests.support.memory_cgroup import memory_cgroup
 from tracker_agent.collectors import kernel as kernel_files
 from tracker_agent.collectors.collector import Collector, CollectorError, NothingHere
 from tracker_agent.collectors.edac import EdacCollector
@@ -182,6 +186,22 @@ def test_kill_for_want_of_memory_is_an_event(tmp_path: Path) -> None:
     assert "killed a process" in event.text
     host.advance(2)
     assert collector.sample().events == ()
+
+
+def test_real_kill_for_want_of_memory_is_an_event() -> None:
+    collector = VmstatCollector()
+    before = collector.sample().values["host.vmstat.oom_kills.count"]
+    eat = "import sys; open(sys.argv[1], 'w').write('0'); eaten = bytearray(b'1') * 2**30"
+    with memory_cgroup(32 * 2**20) as cgroup:
+        command = [sys.executable, "-c", eat, str(cgroup / "cgroup.procs")]
+        ended = subprocess.run(command, check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+
+    reading = collector.sample()
+
+    # Other tests may have had processes killed too.
+    assert reading.values["host.vmstat.oom_kills.count"] > before
+    assert [event.title for event in reading.events] == ["Out of memory"]
 
 
 def test_kills_of_a_minute_are_told_together(tmp_path: Path) -> None:
