@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tests.fixtures.hosts.devices import write_devices
 from tests.fixtures.hosts.generate import write_processors
 from tracker_agent.collectors.collector import Context
 from tracker_agent.collectors.kernel import Kernel
@@ -26,6 +27,7 @@ class FixtureHost:
         self.root = root
         shutil.copytree(HOSTS / machine, root, symlinks=True)
         write_processors(machine, root)
+        write_devices(machine, root)
         self.kernel = Kernel(str(root))
         self.now = 1000.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from .collector import Collector, Context, Event, Metric, NothingHere, Reading
 from .devices import DeviceSettings, MetricNames, devices_max
@@ -39,6 +40,8 @@ class FilesystemCollector(Collector):
         ),
         Metric("host.filesystem.#.percent", "%", _SOURCE, "in use, of what users may use; as df counts"),
         Metric("host.filesystem.#.inodes.percent", "%", _SOURCE, "inodes in use, where they are limited"),
+        Metric("host.filesystem.#.inodes.total.count", "", _SOURCE, "inodes there can be"),
+        Metric("host.filesystem.#.inodes.free.count", "", _SOURCE, "inodes there can be more"),
         Metric("host.filesystem.#.read_only.count", "", _SOURCE, "1 where nothing can be written, else 0"),
     )
 
@@ -140,23 +143,32 @@ def _state(answer: Answer) -> str | None:
 
 
 def _space_values(space: os.statvfs_result) -> dict[str, float]:
-    used, free = max(0, space.f_blocks - space.f_bfree), max(0, space.f_bavail)
+    used = max(0, space.f_blocks - space.f_bfree)
     values = {
-        "size.bytes": float(space.f_blocks * space.f_frsize),
+        "total.bytes": float(space.f_blocks * space.f_frsize),
         "used.bytes": float(used * space.f_frsize),
-        "free.bytes": float(free * space.f_frsize),
+        "free.bytes": float(space.f_bfree * space.f_frsize),
+        "available.bytes": float(space.f_bavail * space.f_frsize),
         "read_only.count": float(bool(space.f_flag & os.ST_RDONLY)),
     }
-    if used + free > 0:
-        values["percent"] = 100.0 * used / (used + free)
+    if used + space.f_bavail > 0:
+        values["percent"] = 100.0 * used / (used + space.f_bavail)
     if space.f_files > 0:
-        values["inodes.percent"] = 100.0 * (space.f_files - space.f_ffree) / space.f_files
+        values["inodes.total.count"] = float(space.f_files)
+        values["inodes.free.count"] = float(space.f_ffree)
+        values["inodes.percent"] = 100.0 * max(0, space.f_files - space.f_ffree) / space.f_files
     return values
 
 
-def _listed(mounts: Mapping[str, Mount], names: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def _listed(mounts: Mapping[str, Mount], names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return what the names in the metrics stand for."""
-    return {
-        names[mount.point]: {"mount": mount.point, "type": mount.kind, "source": mount.source}
+    return [
+        {
+            "name": names[mount.point],
+            "mount": mount.point,
+            "type": mount.kind,
+            "device": mount.source,
+            "readonly": mount.read_only,
+        }
         for mount in list(mounts.values())[:LISTED_MAX]
-    }
+    ]

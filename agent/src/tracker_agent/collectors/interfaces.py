@@ -29,8 +29,7 @@ def find_interfaces(kernel: Kernel, names: Collection[str]) -> Interfaces:
     if not any(entries.values()):
         # No sysfs, as in some sandboxes: these have no bridges either.
         return Interfaces(tuple(sorted(set(names) - {"lo"})), ())
-    inside = {name for name in names if kernel.number(f"sys/class/net/{name}/type") == _LOOPBACK}
-    there = {name: each for name, each in entries.items() if each and name not in inside}
+    there = {name: each for name, each in entries.items() if each and not _is_loopback(kernel, name, each)}
     counted = _counted(kernel, there)
     return Interfaces(tuple(sorted(counted)), tuple(sorted(_stacked(there, counted))))
 
@@ -49,6 +48,10 @@ def _counted(kernel: Kernel, entries: Mapping[str, Collection[str]]) -> set[str]
     linked = {name for name in single if _other_end(kernel, name)}
     # veth and macvlan; else the user's own network of a container without root (slirp4netns, pasta).
     return linked or {name for name in single if "tun_flags" in entries[name]}
+
+
+def _is_loopback(kernel: Kernel, name: str, entries: Collection[str]) -> bool:
+    return "device" not in entries and kernel.number(f"sys/class/net/{name}/type") == _LOOPBACK
 
 
 def _master(kernel: Kernel, name: str) -> str:

@@ -44,6 +44,7 @@ class Mount(NamedTuple):
     point: str
     kind: str
     source: str
+    read_only: bool = False
     automounted: bool = False  #: goes away when nobody asks for some time
 
     def __str__(self) -> str:
@@ -69,7 +70,10 @@ def read_mounts(kernel: Kernel, process: str) -> list[Mount]:
         identity, parent, device, root, point = left[:5]
         kinds[identity] = right[0]
         source = _SECRET.sub("//", _unescaped(right[1]))
-        mount = Mount(identity, device, _unescaped(root), _unescaped(point), right[0], source)
+        options = {*left[5].split(","), *(right[2].split(",") if len(right) > 2 else ())}
+        mount = Mount(
+            identity, device, _unescaped(root), _unescaped(point), right[0], source, read_only="ro" in options
+        )
         points.pop(mount.point, None)
         points[mount.point] = (mount, parent)
     return [mount._replace(automounted=kinds.get(parent) == "autofs") for mount, parent in points.values()]
