@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NoGpu, NothingHere) as reason:
         print(f"gpu-check needs a machine with an NVIDIA GPU, its driver and nvidia-smi: {reason}.")
         return 2
+    except CollectorError as error:
+        print(f"gpu-check: the collector failed: {error}.")
+        return 1
     figures |= {"gpus": gpus, "load": load_name, "tracker_agent_sample": sampled_by_command()}
     record("gpu_check", figures, options.results)
     if figures["disagree"] or figures["only_nvidia_smi"] or not figures["compared"]:
@@ -108,11 +111,8 @@ def sample_beside(
     due = time.monotonic()
     before = smi.query(FIELDS)
     while time.monotonic() < ends or len(samples) <= WARM_SAMPLES:
-        try:
-            with meter.sample():
-                reading = collector.sample()
-        except CollectorError as error:
-            raise NoGpu(f"the collector failed: {error}") from error
+        with meter.sample():
+            reading = collector.sample()
         at = time.monotonic()
         after = smi.query(FIELDS)
         samples.append((at, reading, before, after))

@@ -52,7 +52,7 @@ static const field fields[] = {
     {163, LINK_COUNTER, ULONGLONG, "nvlink_crc", 0, 64},
     {164, LINK_GAUGE, UINT, "nvlink_mbps", 26562, 0},
     {165, LINK_GAUGE, UINT, "nvlink_state", 1, 0},
-    {166, LINK_GAUGE, UINT, "nvlink_version", 7, 0},
+    {166, LINK_GAUGE, UINT, "nvlink_version", 6, 0},
     {169, COUNTER, UINT, "pcie_recovery", 0, 32},
     {173, COUNTER, UINT, "pcie_correctable", 0, 32},
     {174, COUNTER, UINT, "pcie_naks_received", 0, 32},
@@ -139,6 +139,7 @@ static int read_field(const device *gpu, field_value *answer) {
     long double value = about(one->name, gpu, one->value);
     if (one->kind == COUNTER) counted = counter(one->name, gpu, one->value, one->bits);
     if (one->kind == LINK_COUNTER) counted = of_links(one, gpu, answer->scope, links);
+    if (answer->id == 166 && about("nvlink5", gpu, 0)) value = 7;
     if (answer->id == 165 && (unsigned)about("nvlink_down", gpu, -1) == answer->scope) value = 0;
     snprintf(name, sizeof name, "value.%u", answer->id);
     long double played = about(name, gpu, -1e30L);

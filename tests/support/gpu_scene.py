@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pynvml
+import pytest
 
 from tests.support.agent_process import wait_until
 from tests.support.fake_nvml import FakeNvml
-from tracker_agent.collectors.collector import CollectorError, Event, NothingHere, Reading
+from tracker_agent.collectors.collector import CollectorError, Context, Event, NothingHere, Reading
+from tracker_agent.collectors.kernel import Kernel
 from tracker_agent.collectors.nvidia import NvidiaCollector
 
 #: However long a fault lasted, this long after its end the values are back.
 RECOVERY_S = 60.0
 SAMPLE_S = 2.0
 _CHILD = "nvidia_child"
+#: The real child, that opens the driver anew, looks at what changes seldom and retries without long waits.
+_QUICK_CHILD = """
+import sys
+from tracker_agent.collectors import nvidia_calls, nvidia_child, nvidia_device, nvidia_driver
+nvidia_driver.REOPEN_INTERVAL_S = {reopen_s}
+nvidia_device.SLOW_INTERVAL_S = {slow_s}
+nvidia_calls.REPROBE_S = nvidia_calls.RETRY_S = {retry_s}
+sys.exit(nvidia_child.main())
+"""
 
 
 class MovedClock:
@@ -72,6 +86,37 @@ class GpuScene:
         wait_until(attempt, what="a good sample")
         assert reading is not None
         return reading
+
+
+@contextmanager
+def gpu_scene(
+    directory: Path,
+    without: Collection[str] = (),
+    deadline_s: float = 1.0,
+    first_deadline_s: float = 20.0,
+    reopen_s: float = 0.0,
+    slow_s: float = 30.0,
+    retry_s: float = 0.1,
+) -> Iterator[GpuScene]:
+    """Yield a scene whose library lies in a directory; the times are those of the child."""
+    library = FakeNvml(directory, without)
+    program = _QUICK_CHILD.format(reopen_s=reopen_s, slow_s=slow_s, retry_s=retry_s)
+    clock = MovedClock()
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in library.environment.items():
+            environment.setenv(name, value)
+        collector = NvidiaCollector(
+            # Not the GPUs of the machine that runs the test.
+            Context(kernel=Kernel(str(directory / "no-files")), monotonic=clock),
+            command=(sys.executable, "-P", "-c", program),
+            deadline_s=deadline_s,
+            first_deadline_s=first_deadline_s,
+            monotonic=clock,
+        )
+        try:
+            yield GpuScene(library, collector, clock)
+        finally:
+            collector.close()
 
 
 def children(parent: int | None = None) -> list[psutil.Process]:
