@@ -6,17 +6,29 @@ import argparse
 import dataclasses
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tracker_agent import cli
-from tracker_agent.collectors.chosen import build_collectors
+from tracker_agent.collectors import table
+from tracker_agent.collectors.chosen import COLLECTORS
+from tracker_agent.collectors.collector import Collector
 from tracker_agent.commands import run
 from tracker_agent.config import load_config
 from tracker_agent.losses import LossReason
 from tracker_agent.setting_values import show_size
-from tracker_agent.settings import SECTIONS, Config, Given, SamplerSettings, check_value, settings
+from tracker_agent.settings import (
+    SECTIONS,
+    CollectorSettings,
+    Config,
+    Given,
+    SamplerSettings,
+    check_value,
+    fields_of,
+    settings,
+)
 from tracker_server.config import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -73,15 +85,49 @@ def test_every_command_and_flag_is_documented() -> None:
                 assert flag in DOCUMENT or flag in ("-h", "--help"), flag
 
 
-def test_every_metric_is_documented_as_the_code_declares_it() -> None:
-    documented = {row[0].strip("`"): row[1:] for row in rows("host.")}
-    declared = {
-        metric.name: [metric.unit, metric.meaning, metric.source]
-        for collector in build_collectors(SamplerSettings())
-        for metric in collector.metrics
-    }
+def test_table_of_metrics_is_as_the_code_declares_them() -> None:
+    document = (ROOT / "docs/host-metrics.md").read_text()
 
-    assert documented == declared
+    assert document == "".join(table.table()), f"out of date; run: {table.COMMAND}"
+
+
+def test_every_metric_is_declared_once_and_explained() -> None:
+    declared = [metric for kind in COLLECTORS.values() for metric in kind.metrics]
+
+    assert [name for name, count in Counter(metric.name for metric in declared).items() if count > 1] == []
+    for metric in declared:
+        assert metric.meaning, metric.name
+        assert metric.source, metric.name
+        assert re.fullmatch(r"[a-z][a-z0-9_#]*(\.[a-z0-9_#]+)+", metric.name), metric.name
+
+
+@pytest.mark.parametrize("kind", COLLECTORS.values(), ids=lambda kind: kind.name)
+def test_collector_says_what_it_is_and_what_it_costs(kind: type[Collector]) -> None:
+    assert kind.__doc__
+    assert kind.cost
+    assert kind.metrics
+
+
+@pytest.mark.parametrize("kind", COLLECTORS.values(), ids=lambda kind: kind.name)
+def test_settings_of_collectors_are_explained_and_usable_as_they_stand(kind: type[Collector]) -> None:
+    section = f"collectors.{kind.name}"
+
+    for name, each in fields_of(section).items():
+        assert each.metadata["text"], name
+        assert each.metadata["reload"], "a reload builds the collectors anew"
+        assert check_value(section, name, Given(each.default, "the code")) == each.default
+
+
+def test_settings_every_collector_has_are_documented() -> None:
+    documented = {row[0].strip("`"): row[1:] for row in rows("collectors.NAME.")}
+
+    assert list(documented) == [
+        f"collectors.NAME.{each.name}" for each in dataclasses.fields(CollectorSettings)
+    ]
+    for each in dataclasses.fields(CollectorSettings):
+        default, meaning = documented[f"collectors.NAME.{each.name}"]
+        assert default.strip('`"') == (each.default if isinstance(each.default, str) else f"{each.default:g}")
+        assert meaning
 
 
 def test_every_reason_for_a_loss_is_documented_as_the_code_declares_it() -> None:
@@ -126,7 +172,7 @@ def test_settings_named_in_the_default_order_are_those_of_the_code() -> None:
     assert {section for section, _ in settings()} == {
         each.name
         for each in dataclasses.fields(Config)
-        if each.name not in ("further_servers", "file", "warnings")
+        if each.name not in ("further_servers", "collectors", "file", "warnings")
     }
 
 
