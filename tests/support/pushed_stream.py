@@ -100,6 +100,22 @@ class PushedStream:
         seen = bodies.Observed(time.time_ns(), 1000, other.stream, state, facts)
         return self.record(kinds.OBSERVED, seen.encode())
 
+    def sample(
+        self, values: dict[str, float], about: PushedStream | None = None, time_ns: int | None = None
+    ) -> PushedStream:
+        """Add SAMPLE, in a stream about the host: of the machine, or of another stream's writer."""
+        windows = {name: (value, value, value, value, 15) for name, value in values.items()}
+        target = None if about is None else (1000, about.stream)
+        sample = bodies.Sample(time_ns or time.time_ns(), 30 * 10**9, windows, target)
+        return self.record(kinds.SAMPLE, sample.encode())
+
+    def alert(
+        self, title: str, text: str = "", level: str = "error", time_ns: int | None = None, **facts: Any
+    ) -> PushedStream:
+        """Add ALERT."""
+        alert = bodies.Alert(time_ns or time.time_ns(), title, text, level, facts)
+        return self.record(kinds.ALERT, alert.encode())
+
     def push(self) -> PushedStream:
         """Send what was added; return when the server has committed it."""
         data, self._bytes = self._bytes, b""
