@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,13 +63,13 @@ class NvidiaCollector(Collector):
         command: Sequence[str] = _COMMAND,
         deadline_s: float = DEADLINE_S,
         first_deadline_s: float = FIRST_DEADLINE_S,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(context)
         self._command = tuple(command)
         self._deadline_s = deadline_s
         self._first_deadline_s = first_deadline_s
-        self._monotonic = monotonic
+        self._monotonic = monotonic = monotonic or self.context.monotonic
         #: Whoever holds it may start, ask and end the child.
         self._lock = threading.Lock()
         self._child: Child | None = None
