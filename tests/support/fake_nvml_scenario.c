@@ -104,6 +104,8 @@ int enter(const char *function, const device *gpu) {
     function = played_name(function);
     /* Who opens the driver is always written down: tests count the processes. */
     if (!strcmp(function, "nvmlInit") && getenv("FAKE_NVML")) append("opened", function);
+    long double driver = scenario("driver", 0);
+    if (driver_of_process < 0) driver_of_process = driver;
     if (!line_count) return open_count ? SUCCESS : UNINITIALIZED;
     if (scenario("record", 0)) append("calls", function);
     snprintf(name, sizeof name, "sleep.%s", function);
@@ -113,9 +115,7 @@ int enter(const char *function, const device *gpu) {
     snprintf(name, sizeof name, "fail.%s", function);
     int error = (int)about(name, gpu, SUCCESS);
     if (error) return error;
-    long double driver = scenario("driver", 0);
-    if (driver_of_process < 0) driver_of_process = driver;
-    if (driver != driver_of_process) return LIB_RM_VERSION_MISMATCH;
+    if (scenario("driver", 0) != driver_of_process) return LIB_RM_VERSION_MISMATCH;
     if (!open_count) return UNINITIALIZED;
     if (!gpu) return SUCCESS;
     error = (int)about("fail", gpu, SUCCESS);
