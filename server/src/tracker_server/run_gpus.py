@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .store.streams import Stream
+from .visible_gpus import visible_gpus
 
 #: Metrics of a writer that say on which GPU the driver saw its processes.
 _SEEN = re.compile(r"system\.(\d+)\.process\.gpu\.(\d{1,4})\..*", re.DOTALL)
@@ -39,7 +40,8 @@ def run_gpus(
 ) -> list[RunGpu] | None:
     """Return the GPUs of one machine that writers of a run have, by index; None where none of them says.
 
-    streams: the writers on that machine. inventory: what the agent told of it.
+    streams: the writers on that machine. inventory: what the agent told of it. What an environment names is
+    taken as it is, even where a batch system may have meant others: as soon as they are used it is known.
     """
     gpus = inventory.get("gpus")
     facts = [each for each in gpus if isinstance(each, dict)] if isinstance(gpus, list) else []
@@ -50,7 +52,10 @@ def run_gpus(
         if stream.ordinal in seen:
             devices = [(index, None, True) for index in sorted(seen[stream.ordinal])]
         else:
-            continue
+            given = visible_gpus(stream.gpus or {}, facts)
+            if given is None or not (given.certain or given.gpus):
+                continue
+            devices = [(gpu.index, gpu.mig, False) for gpu in given.gpus]
         told = True
         for index, mig, was_seen in devices:
             gpu = found.setdefault((index, mig), RunGpu(index, mig=mig))
