@@ -7,6 +7,7 @@ container toolkit. ROCR_VISIBLE_DEVICES: "GPU isolation techniques" of ROCm.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 #: Values of NVIDIA_VISIBLE_DEVICES that choose nothing: devices, if any, came in another way.
@@ -17,7 +18,8 @@ _PART = re.compile(r"(\d{1,4}):(\d{1,4})")
 _INDEX = re.compile(r"\d{1,4}")
 
 
-class Gpu(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Gpu:
     """One GPU of the inventory, or one MIG device of it."""
 
     index: int  #: as in host.gpu.<index>
@@ -142,13 +144,13 @@ def _named(gpus: _Entries, word: str) -> _Entry | None:
             same = (gpu.uuid or "").lower() == old[1].lower()
             ids = [int(old[2]), int(old[3])]
             matches += [
-                (gpu._replace(mig=each["uuid"]), facts)
+                (replace(gpu, mig=each["uuid"]), facts)
                 for each in parts
                 if same and [each.get("gi"), each.get("ci")] == ids
             ]
         elif part:
             matches += [
-                (gpu._replace(mig=each["uuid"]), facts)
+                (replace(gpu, mig=each["uuid"]), facts)
                 for each in parts
                 if gpu.index == int(part[1]) and each.get("index") == int(part[2])
             ]
@@ -156,7 +158,7 @@ def _named(gpus: _Entries, word: str) -> _Entry | None:
             if gpu.mig is None and (gpu.uuid or "").lower().startswith(word.lower()):
                 matches.append((gpu, facts))
             matches += [
-                (gpu._replace(mig=each["uuid"]), facts)
+                (replace(gpu, mig=each["uuid"]), facts)
                 for each in parts
                 if gpu.mig in (None, each["uuid"]) and each["uuid"].lower().startswith(word.lower())
             ]

@@ -76,7 +76,8 @@ def grown(
     # Children that nobody waits for (SIGCHLD ignored) leave nothing behind, so nothing is to be taken off.
     waited = ended if now.waited_minor_faults > before.waited_minor_faults else ()
     known = [each.io for each in waited if each.io is not None]
-    if len(known) < len(waited):
+    # Own bytes and those of children are one figure, so that what is foreign cannot be told from the rest.
+    if len(known) < len(waited) or (waited and foreign):
         return Grown(cpu, faults, None, None)
     return Grown(
         cpu,
