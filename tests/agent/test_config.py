@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 from tests.support.tls_server import write_certificate
+from tracker_agent.collectors.chosen import COLLECTORS, build_collectors
 from tracker_agent.config import load_config
 from tracker_agent.server_settings import bypasses_proxy
 from tracker_agent.settings import Config, ConfigError, restart_needed, settings
@@ -183,6 +184,19 @@ def test_every_setting_can_be_given_by_variable(tmp_path: Path) -> None:
             ["line 6", "/no/p", "No such file"],
         ),
         (MINIMAL + "client_key = '/k'\n", ["line 4", "server.client_cert is not"]),
+        (MINIMAL + "[collectors.cpuu]\n", ["line 4", "no collector 'cpuu'", "did you mean cpu?"]),
+        (MINIMAL + "[collectors]\ncpu = 'on'\n", ["line 5", "write [collectors.cpu]"]),
+        ("collectors = 3\n" + MINIMAL, ["line 1", "write [collectors.NAME]"]),
+        (
+            MINIMAL + "[collectors.cpu]\n\nintervall_s = 1\n",
+            ["line 6", "collectors.cpu.intervall_s", "did you mean interval_s?"],
+        ),
+        (
+            MINIMAL + "[collectors.cpu]\nenabled = 'yes'\n",
+            ["line 5", "collectors.cpu.enabled", "auto, on, off"],
+        ),
+        (MINIMAL + "[collectors.cpu]\ninterval_s = -1\n", ["line 5", "collectors.cpu.interval_s", "from 0"]),
+        (MINIMAL + "[collector.cpu]\n", ["line 4", "[collector]", "did you mean collectors?"]),
         (MINIMAL + "[servers.B]\nurl = 'http://b'\n", ["line 4", "'B'", "a-z 0-9 -"]),
         (MINIMAL + "[servers.default]\nurl = 'http://b'\n", ["line 4", "'default'"]),
         (MINIMAL + "[servers.b]\nkey = 'tk_x'\n", ["line 4", "[servers.b] has no url"]),
@@ -413,3 +427,46 @@ def test_changes_that_need_a_restart_are_named(tmp_path: Path) -> None:
     new = load(tmp_path, MINIMAL + "[agent]\nlog_level = 'debug'\nscan_interval_s = 2\n")
 
     assert restart_needed(old, new) == ["agent.scan_interval_s"]
+
+
+def test_collectors_have_sections_of_their_own(tmp_path: Path) -> None:
+    text = (
+        MINIMAL + "[collectors.cpu]\nenabled = false\n[collectors.disk]\ninterval_s = 10\ndevices_max = 3\n"
+    )
+
+    config = load(tmp_path, text)
+
+    assert set(config.collectors) == {"cpu", "disk"}
+    assert config.section("collectors.cpu").enabled == "off"
+    assert config.section("collectors.disk") == COLLECTORS["disk"].Settings(interval_s=10, devices_max=3)
+    assert config.section("collectors.nvidia") == COLLECTORS["nvidia"].Settings()
+
+
+def test_variables_win_over_the_file_for_collectors_too(tmp_path: Path) -> None:
+    text = MINIMAL + "[collectors.disk]\ninterval_s = 10\n"
+
+    config = load(
+        tmp_path,
+        text,
+        {"TRACKER_AGENT_COLLECTORS_DISK_INTERVAL_S": "20", "TRACKER_AGENT_COLLECTORS_NVIDIA_ENABLED": "off"},
+    )
+
+    assert config.section("collectors.disk").interval_s == 20
+    assert config.section("collectors.nvidia").enabled == "off"
+
+
+def test_unknown_variable_of_a_collector_is_named_with_a_guess(tmp_path: Path) -> None:
+    said = refusal(tmp_path, environment={"TRACKER_AGENT_COLLECTORS_DISC_INTERVAL_S": "20"})
+
+    assert "did you mean TRACKER_AGENT_COLLECTORS_DISK_INTERVAL_S?" in said
+
+
+def test_sections_decide_which_collectors_run_and_how_often(tmp_path: Path) -> None:
+    text = MINIMAL + "[collectors.cpu]\nenabled = 'off'\n[collectors.disk]\ninterval_s = 30\n"
+    config = load(tmp_path, text)
+
+    built = {each.name: each for each in build_collectors(config.sampler, config.collectors)}
+
+    assert "cpu" not in built
+    assert {"memory", "disk", "nvidia"} <= set(built)
+    assert (built["disk"].every_s(2.0), built["memory"].every_s(2.0)) == (30, 2)

@@ -136,7 +136,7 @@ def _check_name(table: str, name: str, where: str) -> None:
 def _parse_section(section: str, content: Any, text: str, source: str) -> Values:
     if not isinstance(content, dict):
         table, dot, name = section.partition(".")
-        where = _where(source, text, table, name if dot else None)
+        where = _where(source, text, table, name if dot and name != "NAME" else None)
         raise ConfigError(f"{where}: {section} must be a section; write [{section}] and its settings below")
     values: Values = {}
     for name, value in content.items():
@@ -277,7 +277,8 @@ def _where(source: str, text: str, section: str, name: str | None) -> str:
         if heading:
             current = heading.group(1).strip("\"'")
         top = rf"\s*[\"']?{re.escape(section)}[\"']?\s*[=.]"
-        if name is None and (current == section or re.match(top, line)):
+        within = current == section or current.startswith(f"{section}.")
+        if name is None and (within or re.match(top, line)):
             return f"{source}, line {number}"
         if name is not None:
             key = rf"\s*[\"']?{re.escape(name)}[\"']?\s*="
