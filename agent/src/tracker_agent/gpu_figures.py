@@ -127,7 +127,7 @@ def _labels(gpu: Mapping[str, Any], host: str) -> tuple[str, ...]:
     return (
         str(index),
         str(gpu.get("uuid") or ""),
-        str(gpu.get("pci") or ""),
+        str(gpu.get("pci_bus_id") or ""),
         f"nvidia{index}",
         str(gpu.get("name") or ""),
         host,

@@ -179,33 +179,33 @@ def _ages(readings: Mapping[str, LastReading]) -> Metric:
     return ages
 
 
-#: node_exporter's names of a file system's figures: ours behind host.filesystem.<name>, and what it is.
-_FILESYSTEM = {
-    "node_filesystem_size_bytes": ("total.bytes", "Size of the file system"),
-    "node_filesystem_free_bytes": ("free.bytes", "Space nobody has taken"),
-    "node_filesystem_avail_bytes": ("available.bytes", "Space that users may take"),
-    "node_filesystem_files": ("inodes.total.count", "Files there can be"),
-    "node_filesystem_files_free": ("inodes.free.count", "Files there can be more"),
-}
+_FILESYSTEM_LABELS = ("device", "fstype", "mountpoint")
 
 
 def filesystem_figures(reading: LastReading | None) -> Iterable[Metric]:
     """Yield node_exporter's figures of file systems, from the collector's last sample."""
-    mounts: Sequence[Mapping[str, Any]] = ((reading and reading.facts) or {}).get("filesystems", ())
+    mounts: Mapping[str, Any] = ((reading and reading.facts) or {}).get("filesystems", {})
     values = reading.values if reading is not None else {}
-    names = ("device", "fstype", "mountpoint")
-    labels = {mount["name"]: (mount["device"], mount["type"], mount["mount"]) for mount in mounts}
-    for name, (ours, text) in _FILESYSTEM.items():
-        family = GaugeMetricFamily(name, text, labels=names)
-        for mount, each in labels.items():
-            value = values.get(f"host.filesystem.{mount}.{ours}")
+    families = {
+        what: GaugeMetricFamily(f"node_filesystem_{what}", text, labels=_FILESYSTEM_LABELS)
+        for what, text in (
+            ("size_bytes", "Size of the file system"),
+            ("free_bytes", "Space nobody has taken, root's reserve included"),
+            ("avail_bytes", "Space that users may take"),
+            ("readonly", "1: nothing can be written"),
+        )
+    }
+    for name, mount in mounts.items():
+        prefix = f"host.filesystem.{name}."
+        size, used = values.get(prefix + "size.bytes"), values.get(prefix + "used.bytes")
+        each = {
+            "size_bytes": size,
+            "free_bytes": None if size is None or used is None else size - used,
+            "avail_bytes": values.get(prefix + "free.bytes"),
+            "readonly": values.get(prefix + "read_only.count"),
+        }
+        labels = (mount["source"], mount["type"], mount["mount"])
+        for what, value in each.items():
             if value is not None:
-                family.add_metric(each, value)
-        if family.samples:
-            yield family
-    readonly = GaugeMetricFamily("node_filesystem_readonly", "1: nothing can be written", labels=names)
-    for mount_facts in mounts:
-        if "readonly" in mount_facts:
-            readonly.add_metric(labels[mount_facts["name"]], float(mount_facts["readonly"]))
-    if readonly.samples:
-        yield readonly
+                families[what].add_metric(labels, value)
+    return (family for family in families.values() if family.samples)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..settings import CollectorSettings, SamplerSettings
+from .amd import AmdCollector
 from .cgroup import CgroupCollector
 from .collector import Collector, Context
 from .cpu import CpuCollector
@@ -49,6 +50,7 @@ COLLECTORS: Mapping[str, type[Collector]] = {
         TcpCollector,
         InfinibandCollector,
         NvidiaCollector,
+        AmdCollector,
         ProcessesCollector,
         CgroupCollector,
         OpenMetricsCollector,
