@@ -33,11 +33,10 @@ class FilesystemCollector(Collector):
         Metric("host.filesystem.fullest.percent", "%", _SOURCE, "the fullest of them, as df counts"),
         Metric("host.filesystem.fullest_inodes.percent", "%", _SOURCE, "the most inodes in use"),
         Metric("host.filesystem.stuck.count", "", _SOURCE, "mounts that do not answer"),
-        Metric("host.filesystem.#.size.bytes", "bytes", _SOURCE, f"size {_WHICH}"),
+        Metric("host.filesystem.#.total.bytes", "bytes", _SOURCE, f"size {_WHICH}"),
         Metric("host.filesystem.#.used.bytes", "bytes", _SOURCE, "in use"),
-        Metric(
-            "host.filesystem.#.free.bytes", "bytes", _SOURCE, "free for all users, root's reserve left out"
-        ),
+        Metric("host.filesystem.#.free.bytes", "bytes", _SOURCE, "not in use, root's reserve included"),
+        Metric("host.filesystem.#.available.bytes", "bytes", _SOURCE, "what users may take of it"),
         Metric("host.filesystem.#.percent", "%", _SOURCE, "in use, of what users may use; as df counts"),
         Metric("host.filesystem.#.inodes.percent", "%", _SOURCE, "inodes in use, where they are limited"),
         Metric("host.filesystem.#.inodes.total.count", "", _SOURCE, "inodes there can be"),
