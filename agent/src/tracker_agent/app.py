@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from importlib.metadata import version
 from typing import Any
 
@@ -71,7 +71,7 @@ def run_agent(load: Callable[[], Config], environment: MutableMapping[str, str])
     # would be the larger part of what an idle host costs.
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     try:
-        agent = Agent(config, load, log, Systemd(environment))
+        agent = Agent(config, load, log, Systemd(environment), dict(environment))
         return asyncio.run(agent.run())
     finally:
         lock.close()
@@ -80,12 +80,20 @@ def run_agent(load: Callable[[], Config], environment: MutableMapping[str, str])
 class Agent:
     """One agent process. The state lock is held by the caller."""
 
-    def __init__(self, config: Config, load: Callable[[], Config], log: Log, systemd: Systemd) -> None:
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        log: Log,
+        systemd: Systemd,
+        environment: Mapping[str, str],
+    ) -> None:
         self._config = config
         self._load = load
         self._log_output = log
         self._log = log.logger
         self._systemd = systemd
+        self._environment = environment
         self._clock = Clock()
         self._began = self._clock.monotonic()
         self._identity = Identity(
@@ -226,7 +234,9 @@ class Agent:
             wall_ns=self._clock.wall_ns,
             gpu_pause=self._gpu_pause,
         )
-        inventory = InventoryCollector(lambda: read_inventory(self._identity), context)
+        inventory = InventoryCollector(
+            lambda: read_inventory(self._identity, context.kernel, self._environment), context
+        )
         return [inventory, *build_collectors(self._config.sampler, self._config.collectors, context)]
 
     def _run_stream(self, key: StreamKey) -> RunStream | None:
