@@ -23,8 +23,9 @@ import pytest
 
 from tests.support.agent_process import wait_until
 from tests.support.fake_nvml import FakeNvml
+from tests.support.live_writer import LiveWriter
 from tracker.protocol import kinds
-from tracker.protocol.bodies import decode_host, decode_sample
+from tracker.protocol.bodies import Sample, decode_host, decode_sample
 from tracker.protocol.codec import Seeds, scan_lines
 from tracker.protocol.header import read_header
 
@@ -246,6 +247,25 @@ def test_last_window_is_written_when_the_agent_is_stopped(agent: Process) -> Non
     assert last.values["host.cpu.load1"][4] >= 3
 
 
+def test_what_a_run_uses_is_written_down_about_its_stream(agent: Process) -> None:
+    agent.write_config(more="[sampler]\ninterval_s = 0.2\nwindow_s = 0.4\n")
+    agent.start()
+    run = agent.spool / str(os.getuid()) / "a-run"
+    run.mkdir(parents=True)
+    with LiveWriter(run) as writer:
+
+        def about() -> list[Sample]:
+            samples = [decode_sample(body) for kind, body in agent.own_records() if kind == kinds.SAMPLE]
+            return [sample for sample in samples if sample.about == (os.getuid(), writer.stream)]
+
+        first, second, *_ = wait_until(lambda: len(found := about()) >= 2 and found, what="two windows")
+
+        resident = psutil.Process(writer.process.pid).memory_info().rss
+        assert first.values["process.rss.bytes"][4] == 1
+        assert second.values["process.rss.bytes"][1] == pytest.approx(resident, rel=0.5)
+        assert not any(name.startswith("host.") for name in first.values)
+
+
 def test_gpus_of_the_machine_reach_the_stream(agent: Process, tmp_path: Path) -> None:
     library = FakeNvml(tmp_path / "nvml")
     library.play(gpus=2, busy__gpu1=93)
@@ -321,6 +341,21 @@ def test_reload_changes_server_level_and_sampler_without_a_restart(agent: Proces
     assert [each["url"] for each in status["shipping"]["servers"]] == ["http://127.0.0.1:10"]
     assert json.loads((agent.spool / "agent.json").read_text())["server"] == "http://127.0.0.1:10"
     assert status["tasks"]["pipeline"]["crashes"] == 0
+
+
+def test_reload_changes_which_collectors_run_and_how_often(agent: Process) -> None:
+    process = agent.start()
+    collectors = agent.wait_for_status()["sampler"]["collectors"]
+    assert {"inventory", "cpu", "memory"} <= set(collectors)
+    agent.write_config(more='[collectors.cpu]\nenabled = "off"\n[collectors.memory]\ninterval_s = 7\n')
+
+    process.send_signal(signal.SIGHUP)
+
+    status = wait_until(
+        lambda: (s := agent.status()) and "cpu" not in s["sampler"]["collectors"] and s, what="the reload"
+    )
+    assert status["sampler"]["collectors"]["memory"]["interval_s"] == 7
+    assert status["agent"]["pid"] == process.pid
 
 
 def test_unusable_new_configuration_leaves_the_old_one_in_force(agent: Process) -> None:

@@ -11,7 +11,6 @@ from tests.support.agent_process import wait_until
 from tracker_agent.collectors.collector import Collector, NothingHere
 from tracker_agent.collectors.disk import DiskCollector
 from tracker_agent.collectors.network import NetworkCollector
-from tracker_agent.collectors.rates import Rates
 
 
 @pytest.mark.parametrize("kind", [NetworkCollector, DiskCollector])
@@ -81,19 +80,3 @@ def test_disk_counts_whole_disks_once() -> None:
 def test_machine_without_disks_has_nothing_here() -> None:
     with pytest.raises(NothingHere):
         DiskCollector(dict).sample()
-
-
-def test_counter_that_started_again_counts_from_there_on() -> None:
-    rates = Rates()
-    assert rates.per_second({"a": 100, "b": 5}, 0.0) is None
-
-    assert rates.per_second({"a": 10, "b": 15}, 1.0) == 10
-    assert rates.per_second({"a": 30, "b": 15}, 2.0) == 20
-
-
-def test_device_that_appears_brings_no_burst() -> None:
-    rates = Rates()
-    rates.per_second({"a": 0}, 0.0)
-
-    assert rates.per_second({"a": 10, "new": 10**12}, 1.0) == 10
-    assert rates.per_second({"new": 10**12 + 5}, 2.0) == 5
