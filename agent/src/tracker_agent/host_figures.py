@@ -179,33 +179,26 @@ def _ages(readings: Mapping[str, LastReading]) -> Metric:
     return ages
 
 
-_FILESYSTEM_LABELS = ("device", "fstype", "mountpoint")
+#: node_exporter's figures of file systems: what follows node_filesystem_, ours, and what it is.
+_FILESYSTEM = (
+    ("size_bytes", "total.bytes", "Size of the file system"),
+    ("free_bytes", "free.bytes", "Space nobody has taken, root's reserve included"),
+    ("avail_bytes", "available.bytes", "Space that users may take"),
+    ("files", "inodes.total.count", "Inodes there can be"),
+    ("files_free", "inodes.free.count", "Inodes there can be more"),
+    ("readonly", "read_only.count", "1: nothing can be written"),
+)
 
 
 def filesystem_figures(reading: LastReading | None) -> Iterable[Metric]:
     """Yield node_exporter's figures of file systems, from the collector's last sample."""
-    mounts: Mapping[str, Any] = ((reading and reading.facts) or {}).get("filesystems", {})
+    mounts: Sequence[Mapping[str, Any]] = ((reading and reading.facts) or {}).get("filesystems", ())
     values = reading.values if reading is not None else {}
-    families = {
-        what: GaugeMetricFamily(f"node_filesystem_{what}", text, labels=_FILESYSTEM_LABELS)
-        for what, text in (
-            ("size_bytes", "Size of the file system"),
-            ("free_bytes", "Space nobody has taken, root's reserve included"),
-            ("avail_bytes", "Space that users may take"),
-            ("readonly", "1: nothing can be written"),
-        )
-    }
-    for name, mount in mounts.items():
-        prefix = f"host.filesystem.{name}."
-        size, used = values.get(prefix + "size.bytes"), values.get(prefix + "used.bytes")
-        each = {
-            "size_bytes": size,
-            "free_bytes": None if size is None or used is None else size - used,
-            "avail_bytes": values.get(prefix + "free.bytes"),
-            "readonly": values.get(prefix + "read_only.count"),
-        }
-        labels = (mount["source"], mount["type"], mount["mount"])
-        for what, value in each.items():
+    for what, ours, text in _FILESYSTEM:
+        family = GaugeMetricFamily(f"node_filesystem_{what}", text, labels=("device", "fstype", "mountpoint"))
+        for mount in mounts:
+            value = values.get(f"host.filesystem.{mount['name']}.{ours}")
             if value is not None:
-                families[what].add_metric(labels, value)
-    return (family for family in families.values() if family.samples)
+                family.add_metric((mount["device"], mount["type"], mount["mount"]), value)
+        if family.samples:
+            yield family
