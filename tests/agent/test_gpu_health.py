@@ -152,6 +152,22 @@ def test_sample_without_values_changes_nothing_that_is_known() -> None:
     assert [event.facts.get("ecc_uncorrected") for event in back] == [1]
 
 
+def test_lost_gpu_is_told_once_and_its_return_too() -> None:
+    health = Health()
+    lost = {**gpu(problem="GpuIsLost (15)"), "lost": True}
+    look(health, gpu())
+
+    problems, (event,) = look(health, lost)
+    again = look(health, lost)
+    well, (back,) = look(health, gpu())
+
+    assert problems == again[0] == ["GPU 0: GpuIsLost (15)"]
+    assert (event.level, event.title) == ("error", "GPU 0: does not answer any more: GpuIsLost (15)")
+    assert again[1] == well == []
+    assert (back.level, back.facts) == ("info", {"gpu": "GPU-0", "index": 0, "lost": False})
+    assert look(health, gpu(problem="one value")) == (["GPU 0: one value"], [])
+
+
 def test_gpus_are_told_apart_by_uuid_not_by_index() -> None:
     health = Health()
     look(health, gpu(0, ecc__uncorrected__aggregate__count=0), gpu(1, ecc__uncorrected__aggregate__count=9))

@@ -36,7 +36,7 @@ RELEASE_WAIT_S = 5.0
 PAUSE_WAIT_S = 2.0
 
 #: What of an answer is no fact about the GPU.
-_NOT_FACTS = frozenset(("values", "problem", "processes", "mig"))
+_NOT_FACTS = frozenset(("values", "problem", "lost", "processes", "mig"))
 _COMMAND = (sys.executable, "-P", "-m", "tracker_agent.collectors.nvidia_child")
 
 
@@ -216,7 +216,7 @@ class NvidiaCollector(Collector):
             self._lock.release()
 
     def _reading(self, told: Sequence[Mapping[str, Any]], answer: Mapping[str, Any]) -> Reading:
-        gpus = answer["gpus"]
+        gpus = [self._remembered(gpu) for gpu in answer["gpus"]]
         values: dict[str, float] = {}
         rows: list[GpuProcess] = []
         facts = []
@@ -230,6 +230,12 @@ class NvidiaCollector(Collector):
         problems, changes = self._health.look(gpus, time_ns)
         inventory = {"gpus": facts, "gpu_driver": answer.get("driver"), "cuda": answer.get("cuda")}
         return Reading(values, tuple(problems), inventory, (*events, *changes))
+
+    def _remembered(self, gpu: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a GPU with the facts of before, where it is lost and can tell none."""
+        if gpu.get("lost") and gpu.get("uuid") is None:
+            return {**self._gpus.get(gpu["index"], {}), **gpu}
+        return gpu
 
 
 def _facts(gpu: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ An NVML call can hang in the driver, where no thread can be stopped; the agent, 
 deadline on every answer and kills this process. It ends when its stdin does, and lets the driver go.
 
     {"asleep": [index, …], "codecs": bool, "reopen": bool}         each may be left out
-    → {"gpus": [{"index", "uuid", "name", …, "values": {name: number}, "problem": text?,
+    → {"gpus": [{"index", "uuid", "name", …, "values": {name: number}, "problem": text?, "lost": bool?,
                  "processes": [{"pid", "memory_bytes", "sm_percent"}, …],
                  "mig": [{"index", "uuid", "gi", "ci", …, "values", "processes"}, …]}, …],
        "driver": text, "cuda": text,

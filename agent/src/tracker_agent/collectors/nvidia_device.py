@@ -28,6 +28,8 @@ from .nvidia_processes import Processes
 #: How often facts, modes, links and counters of errors are read.
 SLOW_INTERVAL_S = 30.0
 
+_FAST = tuple(map(Field, FAST_FIELDS))
+_SLOW = {name: Field(number) for name, number in SLOW_FIELDS.items()}
 _BUSY_PERCENT = 50.0
 _MODES = {0: "off", 1: "on"}
 _COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
@@ -82,7 +84,7 @@ class Device:
                 self._lost = str(error)
         problem = self._lost or self.calls.problem()
         if problem:
-            answer["problem"] = problem
+            answer |= {"problem": problem, "lost": bool(self._lost)}
         return {**self._facts, **answer}
 
     def facts_only(self) -> dict[str, Any]:
@@ -108,10 +110,10 @@ class Device:
         calls, handle, counters = self.calls, self.handle, self._counters
         now = self._monotonic()
         slow = now >= self._slow_due
-        fields = [*map(Field, FAST_FIELDS), *self._links.fast_fields()]
+        fields = [*_FAST, *self._links.fast_fields()]
         if slow:
             self._slow_due = now + SLOW_INTERVAL_S
-            fields += [*map(Field, SLOW_FIELDS.values()), *self._links.slow_fields()]
+            fields += [*_SLOW.values(), *self._links.slow_fields()]
         found = read_fields(calls, handle, fields)
         now = self._monotonic()
         if slow:
@@ -149,9 +151,7 @@ class Device:
 
     def _read_slow(self, fields: Values) -> None:
         """Read what changes seldom. Later samples repeat it."""
-        slow: dict[str, float | None] = {
-            name: fields.get(Field(number)) for name, number in SLOW_FIELDS.items()
-        }
+        slow: dict[str, float | None] = {name: fields.get(field) for name, field in _SLOW.items()}
         if self._links.learn(fields):
             # Their fields can be asked for from now on.
             self.reread_soon()

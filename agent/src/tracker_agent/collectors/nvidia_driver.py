@@ -119,15 +119,18 @@ class Driver:
         if not taken:
             return
         devices = {address_of(device.handle): device for device in self._devices if device.handle is not None}
-        told = []
-        for event in taken:
-            device = devices.get(address_of(event.device))
-            told.append(as_json(event, None if device is None else device.index))
+        concerned = [devices.get(address_of(event.device)) for event in taken]
+        told = [
+            as_json(event, None if device is None else device.index)
+            for event, device in zip(taken, concerned, strict=True)
+        ]
+        # First tell: what an Xid calls for may hang like anything else.
+        tell({"events": told, "more_events": dict(rest)})
+        for event, device in zip(taken, concerned, strict=True):
             if device is not None:
                 device.reread_soon()
                 if event.eventType == XID:
                     device.restart_gpm()
-        tell({"events": told, "more_events": dict(rest)})
 
     def _check_self(self) -> None:
         now = self._monotonic()

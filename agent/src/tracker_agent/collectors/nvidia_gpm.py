@@ -53,6 +53,8 @@ class Gpm:
 
     def __init__(self) -> None:
         self._request: Any = None
+        #: What the request asks for now: writing it anew each time costs more than the answer.
+        self._asked: list[int] = []
 
     def measure(self, calls: Calls, first: Any, second: Any, rates: bool) -> dict[str, float]:
         """Return values by name. Raise Lost or Fatal."""
@@ -61,11 +63,13 @@ class Gpm:
         request = self._request
         wanted = {**_PERCENT, **_RATES} if rates else _PERCENT
         ids = [number for number in wanted if not calls.refuses(("gpm", number))]
-        request.version = pynvml.NVML_GPM_METRICS_GET_VERSION
-        request.numMetrics = len(ids)
+        if ids != self._asked:
+            self._asked = ids
+            request.version = pynvml.NVML_GPM_METRICS_GET_VERSION
+            request.numMetrics = len(ids)
+            for position, number in enumerate(ids):
+                request.metrics[position].metricId = number
         request.sample1, request.sample2 = first, second
-        for position, number in enumerate(ids):
-            request.metrics[position].metricId = number
         if not ids or calls.ask_as("gpm", "nvmlGpmMetricsGet", request) is None:
             return {}
         values = {}

@@ -58,11 +58,16 @@ _KINDS: Mapping[str, tuple[str, str]] = {
 }
 
 
+#: (level, title, text, facts)
+_Change = tuple[str, str, str, dict[str, Any]]
+
+
 class Health:
     """Compares each GPU with what it was before, by UUID."""
 
     def __init__(self) -> None:
         self._before: dict[str, dict[str, float]] = {}
+        self._lost: set[str] = set()
 
     def look(self, gpus: Iterable[Mapping[str, Any]], time_ns: int) -> tuple[list[str], list[Event]]:
         """Return what is wrong now, and what is so since this sample."""
@@ -75,16 +80,22 @@ class Health:
             now: Mapping[str, float] = gpu["values"]
             # A GPU that is lost, or one value that was not to be had, keeps what was known.
             before = self._before.setdefault(key, {})
-            changes = [*_memory(before, now), *_flags(before, now), *_recovery(before, now)]
-            changes += _links(before, now)
+            changes = [*self._presence(key, gpu), *_memory(before, now), *_flags(before, now)]
+            changes += [*_recovery(before, now), *_links(before, now)]
             events += [_event(gpu, time_ns, *change) for change in changes]
             before.update(now)
             problems += [f"GPU {gpu['index']}: {problem}" for problem in _lasting(before, now)]
         return problems, events
 
-
-#: (level, title, text, facts)
-_Change = tuple[str, str, str, dict[str, Any]]
+    def _presence(self, key: str, gpu: Mapping[str, Any]) -> list[_Change]:
+        if bool(gpu.get("lost")) == (key in self._lost):
+            return []
+        if gpu.get("lost"):
+            self._lost.add(key)
+            text = "What runs on it has failed. Look into the kernel's log; reset the GPU or reboot."
+            return [("error", f"does not answer any more: {gpu['problem']}", text, {"lost": True})]
+        self._lost.discard(key)
+        return [("info", "answers again", "Its values are back.", {"lost": False})]
 
 
 def _memory(before: Mapping[str, float], now: Mapping[str, float]) -> list[_Change]:
