@@ -36,6 +36,8 @@ INTERVAL_S = 2.0
 LOAD_START_S = 120.0
 #: The first samples have no rates yet, and the load has just begun.
 WARM_SAMPLES = 3
+#: However slow nvidia-smi is, so many more are compared.
+SAMPLES_MIN = 3
 Samples = list[tuple[float, Reading, Table, Table]]
 
 
@@ -110,14 +112,14 @@ def sample_beside(
     ends = time.monotonic() + seconds
     due = time.monotonic()
     before = smi.query(FIELDS)
-    while time.monotonic() < ends or len(samples) <= WARM_SAMPLES:
+    while time.monotonic() < ends or len(samples) < WARM_SAMPLES + SAMPLES_MIN:
         with meter.sample():
             reading = collector.sample()
         at = time.monotonic()
         after = smi.query(FIELDS)
         samples.append((at, reading, before, after))
         due = max(due + interval_s, time.monotonic())
-        time.sleep(due - time.monotonic())
+        time.sleep(max(0.0, due - time.monotonic()))
         before = smi.query(FIELDS)
     return samples[WARM_SAMPLES:]
 
@@ -127,8 +129,6 @@ def compare(samples: Samples, gpm: dict[int, dict[int, float]]) -> Comparison:
     comparison = Comparison()
     for _, reading, before, after in samples:
         comparison.compare(reading.values, before, after)
-    if len(samples) < 2:
-        return comparison
     (began, _, first, _), (ended, _, _, last) = samples[0], samples[-1]
     for uuid in first.keys() & last.keys():
         index = first[uuid].get("index")
