@@ -25,9 +25,12 @@ from .nvidia_process import Child
 FIRST_DEADLINE_S = 60.0
 DEADLINE_S = 5.0
 RESTART_FIRST_S = 1.0
-RESTART_MAX_S = 60.0
-#: How often a machine without a driver is looked at again: it may get one without a reboot.
+#: Short enough that values are back within a minute.
+RESTART_MAX_S = 45.0
+#: How often a machine without a driver is looked at again: it may get one without a reboot. Where there was
+#: one, it is most likely being replaced.
 ABSENT_RECHECK_S = 300.0
+RETURN_RECHECK_S = 30.0
 #: Good answers in a row after which a restart is tried at once again.
 HEALTHY_ANSWERS = 30
 #: How long a process that is to let go of the driver by itself may take for it.
@@ -154,7 +157,7 @@ class NvidiaCollector(Collector):
             raise self._lose(f"the process that asks the driver ended: {error}") from error
         if "absent" in answer:
             self._lose("")
-            self._start_at = self._monotonic() + ABSENT_RECHECK_S
+            self._start_at = self._monotonic() + (RETURN_RECHECK_S if self._gpus else ABSENT_RECHECK_S)
             self._waiting = NothingHere(answer["absent"])
             raise self._waiting
         if "fatal" in answer:
