@@ -130,7 +130,7 @@ class NodeFigures:
             try:
                 figures += part()
                 well[name] = True
-            except (OSError, ValueError, IndexError):
+            except (OSError, ValueError, LookupError):
                 # A file that the kernel does not give, or of a form nobody has seen: the others count on.
                 well[name] = False
         return [figure for figure in figures if figure.samples], well
