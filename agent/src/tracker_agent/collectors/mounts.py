@@ -85,7 +85,7 @@ def with_space(mounts: Iterable[Mount]) -> list[Mount]:
     for mount in mounts:
         if _counts(mount):
             other = chosen.get(mount.device)
-            if other is None or _rank(mount) < _rank(other):
+            if other is None or rank(mount) < rank(other):
                 chosen[mount.device] = mount
     return sorted(chosen.values(), key=lambda mount: mount.point)
 
@@ -101,8 +101,8 @@ def _counts(mount: Mount) -> bool:
     return not _PLACES.match(mount.point)
 
 
-def _rank(mount: Mount) -> tuple[bool, int, str]:
-    """Put whole file systems before parts of them, then the shortest way there."""
+def rank(mount: Mount) -> tuple[bool, int, str]:
+    """Return what sorts mounts of one file system: the whole before parts, then the shortest path."""
     return (mount.root != "/", len(mount.point), mount.point)
 
 

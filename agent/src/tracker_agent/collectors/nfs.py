@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from .collector import Collector, Context, Metric, NothingHere, Reading
 from .devices import DeviceGrowth, DeviceSettings, Interval, MetricNames, devices_max
 from .kernel import Kernel
-from .mounts import find_process, read_mounts
+from .mounts import find_process, rank, read_mounts
 
 _SOURCE = "/proc/self/mountstats"
 #: The numbers in "bytes:" are read and written by programs (buffered, then direct), then by the server.
@@ -108,11 +108,12 @@ def _without_doubles(
     kernel: Kernel, process: str, mounts: Mapping[str, dict[str, float]]
 ) -> dict[str, dict[str, float]]:
     """Return one mount of each file system: all that show the same one show the same counters."""
-    devices = {mount.point: mount.device for mount in read_mounts(kernel, process)}
+    seen = sorted((mount for mount in read_mounts(kernel, process) if mount.point in mounts), key=rank)
     first: dict[str, str] = {}
-    for point in sorted(mounts, key=lambda point: (len(point), point)):
-        first.setdefault(devices.get(point, point), point)
-    return {point: mounts[point] for point in first.values()}
+    for mount in seen:
+        first.setdefault(mount.device, mount.point)
+    unknown = set(mounts) - {mount.point for mount in seen}
+    return {point: mounts[point] for point in (*first.values(), *sorted(unknown))}
 
 
 def _values(
