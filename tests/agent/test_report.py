@@ -231,3 +231,17 @@ def test_agent_that_has_only_just_started_has_a_status() -> None:
 
     assert "not looked at yet" in report.render(status)
     assert report.summary({}) == "0 live streams, 0 bytes behind, server ok"
+
+
+def test_collectors_that_do_not_work_are_named_by_what_is_wrong() -> None:
+    states = {"cpu": "ok", "memory": "ok", "nfs": "nothing here", "amd": "nothing here", "nvidia": "stuck"}
+    status = status_with()
+    status["sampler"] = {
+        "windows": 3,
+        "collectors": {name: {"state": state, "reason": "why"} for name, state in states.items()},
+    }
+
+    text = report.render(status)
+
+    assert "Sampler   3 windows; 2 collectors ok; nothing here: nfs, amd; stuck: nvidia" in text
+    assert "collector nvidia is stuck: why" in text
