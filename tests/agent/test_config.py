@@ -12,6 +12,7 @@ import trustme
 
 from tests.support.tls_server import write_certificate
 from tracker_agent.collectors.chosen import COLLECTORS, build_collectors
+from tracker_agent.collectors.devices import DeviceSettings
 from tracker_agent.config import load_config
 from tracker_agent.server_settings import bypasses_proxy
 from tracker_agent.settings import Config, ConfigError, restart_needed, settings
@@ -438,7 +439,7 @@ def test_collectors_have_sections_of_their_own(tmp_path: Path) -> None:
 
     assert set(config.collectors) == {"cpu", "disk"}
     assert config.section("collectors.cpu").enabled == "off"
-    assert config.section("collectors.disk") == COLLECTORS["disk"].Settings(interval_s=10, devices_max=3)
+    assert config.section("collectors.disk") == DeviceSettings(interval_s=10, devices_max=3)
     assert config.section("collectors.nvidia") == COLLECTORS["nvidia"].Settings()
 
 

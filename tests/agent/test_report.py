@@ -238,6 +238,7 @@ def test_collectors_that_do_not_work_are_named_by_what_is_wrong() -> None:
     status = status_with()
     status["sampler"] = {
         "windows": 3,
+        "records_lost": 0,
         "collectors": {name: {"state": state, "reason": "why"} for name, state in states.items()},
     }
 

@@ -53,8 +53,12 @@ class Written:
     def __call__(self, kind: int, body: bytes) -> None:
         if self.full:
             raise OSError(28, "No space left on device")
-        decode = {kinds.SAMPLE: decode_sample, kinds.HOST: decode_host, kinds.ALERT: decode_alert}
-        self.records.append(decode[kind](body))
+        decoders: dict[int, Callable[[bytes], Sample | Host | Alert]] = {
+            kinds.SAMPLE: decode_sample,
+            kinds.HOST: decode_host,
+            kinds.ALERT: decode_alert,
+        }
+        self.records.append(decoders[kind](body))
 
     @property
     def alerts(self) -> list[Alert]:
