@@ -47,14 +47,7 @@ def training(server: ServerProcess) -> PushedStream:
             run.print(f"\x1b[2m[{step:5d}]\x1b[0m loss \x1b[1m{loss:.4f}\x1b[0m")
     run.print("\x1b[33mUserWarning: dataloader worker 3 is slow\x1b[0m", stream="stderr")
     run.push()
-    agent = PushedStream(server, None)
-    agent.record(kinds.HOST, bodies.Host(run.started, {"cpu": {"cores": 192}, "gpus": ["H200"] * 8}).encode())
-    for window in range(100):
-        mean = 70 + 15 * math.sin(window / 9) + noise.gauss(0, 5)
-        numbers = (mean, mean - 9, mean + 9, mean, 15)
-        values = {"cpu.percent": numbers, "gpu.0.utilization": numbers, "memory.used_percent": numbers}
-        agent.record(kinds.SAMPLE, bodies.Sample(start + window * 30 * SECOND, 30 * SECOND, values).encode())
-    agent.push()
+    sample_machine(server, run, start, noise)
     PushedStream(server, "failed-1", "vision", name="tidy-wren-4", user="jon").log(
         80, {"train/loss": 0.9}
     ).exit(1, {"type": "RuntimeError", "message": "CUDA out of memory", "traceback": "Traceback …"}).push()
@@ -64,6 +57,72 @@ def training(server: ServerProcess) -> PushedStream:
     lossy = PushedStream(server, "lossy-1", "vision", name="brisk-heron-9").log(900, {"train/loss": 0.3})
     lossy.gap(5120, "damage: checksum differs")
     return run
+
+
+def sample_machine(server: ServerProcess, run: PushedStream, start: int, noise: random.Random) -> None:
+    """Send what an agent samples of a machine with eight GPUs, of which the run has two."""
+    gpus = [{"index": index, "uuid": f"GPU-{index}", "name": "NVIDIA H200"} for index in range(8)]
+    agent = PushedStream(server, None)
+    agent.record(kinds.HOST, bodies.Host(run.started, {"cpu": {"cores": 192}, "gpus": gpus}).encode())
+    gib = 2.0**30
+
+    def windows(values: dict[str, tuple[float, float]]) -> dict[str, bodies.Window]:
+        made = {}
+        for name, (mean, spread) in values.items():
+            value = max(0.0, mean + noise.gauss(0, spread / 2))
+            made[name] = (value, max(0.0, value - spread), value + spread, value, 15)
+        return made
+
+    for number in range(100):
+        at = start + number * 30 * SECOND
+        wave = math.sin(number / 9)
+        machine: dict[str, tuple[float, float]] = {
+            "host.cpu.percent": (35 + 10 * wave, 5),
+            "host.cpu.core_max.percent": (97, 3),
+            "host.cpu.iowait.percent": (1.5 + wave, 0.5),
+            "host.cpu.load1": (64 + 8 * wave, 2),
+            "host.cpu.context_switches_per_s": (52_000, 900),
+            "host.cpu.interrupts_per_s": (31_000, 500),
+            "host.cpu.forks_per_s": (12, 3),
+            "host.memory.percent": (41 + number / 20, 0.1),
+            "host.memory.used.bytes": ((800 + number) * gib, gib),
+            "host.memory.dev_shm.percent": (12, 0.2),
+            "host.pressure.io.some.percent": (2 + wave, 0.8),
+            "host.disk.read.bytes_per_s": (1.4e9 + 4e8 * wave, 9e7),
+            "host.disk.written.bytes_per_s": (2e7, 8e6),
+            "host.disk.wait_max.seconds": (0.0004, 0.0001),
+            "host.network.received.bytes_per_s": (3.1e9, 2e8),
+            "host.network.sent.bytes_per_s": (2.9e9, 2e8),
+            "host.tcp.retransmits.percent": (0.02, 0.01),
+            "host.thermal.cpu.celsius": (71 + 3 * wave, 1),
+        }
+        for gpu in range(8):
+            busy = gpu in (2, 3)
+            machine |= {
+                f"host.gpu.{gpu}.utilization.percent": (93 + 4 * wave if busy else 0, 4 if busy else 0),
+                f"host.gpu.{gpu}.memory.used.bytes": ((112 if busy else 1) * gib, gib / 9),
+                f"host.gpu.{gpu}.tensor.active.percent": (48 + 9 * wave if busy else 0, 3 if busy else 0),
+                f"host.gpu.{gpu}.power.watts": (640 + 30 * wave if busy else 75, 20),
+                f"host.gpu.{gpu}.temperature.celsius": (66 + 2 * wave if busy else 31, 1),
+                **{f"host.gpu.{gpu}.ecc.{kind}.count": (0.0, 0.0) for kind in ("a", "b", "c", "d")},
+            }
+        process: dict[str, tuple[float, float]] = {
+            "process.cpu.percent": (410 + 60 * wave, 30),
+            "process.rss.bytes": (61 * gib, gib / 5),
+            "process.threads.count": (188, 0),
+            "process.read.bytes_per_s": (7e8, 5e7),
+            "process.gpu.2.memory.bytes": (110 * gib, gib / 9),
+            "process.gpu.3.memory.bytes": (110 * gib, gib / 9),
+            "cgroup.memory.current.bytes": (230 * gib, gib),
+            "cgroup.cpu.throttled.percent": (0.4, 0.3),
+        }
+        for values, about in ((machine, None), (process, (1000, run.stream))):
+            agent.record(kinds.SAMPLE, bodies.Sample(at, 30 * SECOND, windows(values), about).encode())
+    agent.alert("Link mlx5_3 down", "port 1 was Active", "warn", start + 900 * SECOND)
+    agent.alert("Link mlx5_3 up", "after 12 s", "info", start + 912 * SECOND)
+    text = "uncorrectable error in the memory of the GPU; the row is remapped when the driver is loaded again"
+    agent.alert("Xid 94 on GPU 2", text, "error", start + 2100 * SECOND, xid=94)
+    agent.push()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -88,7 +147,10 @@ def test_every_page_fits_its_window(
         "overview": (training.path + "?tab=overview", "text=resnet50"),
         "losses": (lossy, "text=checksum differs"),
         "logs": (training.path + "?tab=logs", "[data-line]"),
-        "system": (training.path + "?tab=system", '[data-metric="cpu.percent"][data-last-step]'),
+        "system": (
+            training.path + "?tab=system",
+            '[data-metric="system.0.process.rss.bytes"][data-last-step]',
+        ),
     }
 
     for name, (address, sign) in views.items():

@@ -73,6 +73,19 @@ test("nested maps become dotted keys, lists and empty maps stay values", () => {
 });
 
 test.each([
+  ["host.cpu.percent", 62.5, "62.5 %"],
+  ["gpu/temp.celsius", 71, "71 °C"],
+  ["host.gpu.0.power.watts", 412.25, "412.25 W"],
+  ["host.gpu.0.clock.sm.mhz", 1980, "1,980 MHz"],
+  ["host.disk.reads_per_s", 1200, "1,200/s"],
+  ["host.disk.wait_max.seconds", 0.00042, "420 µs"],
+  ["host.disk.wait_max.seconds", 0.0121, "12.1 ms"],
+  ["host.nfs.rtt.seconds", 1.5, "1.5 s"],
+  ["host.nfs.rtt.seconds", 0, "0 s"],
+  ["host.uptime.seconds", 8040, "2h 14m"],
+  ["host.cpu.threads.count", 12, "12"],
+  ["accuracy", 12, "12"],
+  ["host.cpu.percent", NaN, "NaN"],
   ["host.memory.used.bytes", 3 * 1024 ** 3, "3 GiB"],
   ["host.disk.read.bytes_per_s", 4096, "4 KiB/s"],
   ["host.network.bytes_per_s", null, "–"],

@@ -49,6 +49,7 @@ def run_gpus(
     found: dict[tuple[int, str | None], RunGpu] = {}
     told = False
     for stream in streams:
+        devices: list[tuple[int, str | None, bool]]
         if stream.ordinal in seen:
             devices = [(index, None, True) for index in sorted(seen[stream.ordinal])]
         else:

@@ -1,8 +1,8 @@
 // The one door to the server's HTTP API. Turns every failure into ApiError or Unreachable.
 
 import type {
-  ConsoleAnswer, CrashAnswer, FilesAnswer, Host, Me, Metric, PointsAnswer, Project, Run, RunDetail, RunPage,
-  SeriesAnswer, StopState,
+  ConsoleAnswer, CrashAnswer, FilesAnswer, Host, HostEventsAnswer, Me, Metric, PointsAnswer, Project, Run, RunDetail,
+  RunHost, RunPage, SeriesAnswer, StopState,
 } from "./types";
 import type { ServerAxis } from "./columns";
 
@@ -168,8 +168,14 @@ export const api = {
     request<ConsoleAnswer>(runUrl(key, "/console"), { query: { after, limit } }),
   files: (key: RunKey, cursor: string | null) =>
     request<FilesAnswer>(runUrl(key, "/files"), { query: { cursor } }),
+  runHosts: (key: RunKey) => request<{ hosts: RunHost[] }>(runUrl(key, "/system")),
+  runSystemMetrics: (key: RunKey) => request<{ metrics: Metric[] }>(runUrl(key, "/system/metrics")),
+  runSystemSeries: (key: RunKey, query: Omit<SeriesQuery, "x">) =>
+    request<SeriesAnswer>(runUrl(key, "/system/series"), { query: { ...query } }),
   hosts: () => request<{ hosts: Host[] }>("/api/v1/hosts"),
   hostMetrics: (machine: string) => request<{ metrics: Metric[] }>(hostUrl(machine, "/metrics")),
   hostSeries: (machine: string, query: Omit<SeriesQuery, "x">) =>
     request<SeriesAnswer>(hostUrl(machine, "/series"), { query: { ...query } }),
+  hostEvents: (machine: string, query: { from: number | null; to: number | null; limit: number }) =>
+    request<HostEventsAnswer>(hostUrl(machine, "/events"), { query: { ...query } }),
 };

@@ -20,6 +20,8 @@ export interface ChartSpec {
   height: number;
   axis: Axis;
   log: boolean;
+  /** whether y begins at 0, so that a little noise does not look like much */
+  zero: boolean;
   colors: Colors;
   syncKey: string;
   /** the visible range of x, or null for all of the data */
@@ -63,7 +65,7 @@ export function chartOptions(spec: ChartSpec): uPlot.Options {
         time: spec.axis === "wall",
         range: (_plot, min, max) => spec.range() ?? wide(min, max),
       },
-      y: spec.log ? { distr: 3 } : { range: (_plot, min, max) => padded(min, max) },
+      y: spec.log ? { distr: 3 } : { range: (_plot, min, max) => (spec.zero ? fromZero(min, max) : padded(min, max)) },
     },
     axes: [
       { ...axisLook, size: 26, gap: 6, space: 64, ...xAxis(spec.axis) },
@@ -155,6 +157,13 @@ function padded(min: number, max: number): [number, number] {
   }
   const room = (max - min) * 0.06;
   return [min - room, max + room];
+}
+
+/** A range that holds 0, with room at the other end. */
+function fromZero(min: number, max: number): [number, number] {
+  if (min === null || max === null) return [0, 1];
+  const [low, high] = [Math.min(0, min), Math.max(0, max)];
+  return low === high ? [0, 1] : [low * 1.06, high * 1.06];
 }
 
 /** Take the noise of binary fractions off an axis value. */

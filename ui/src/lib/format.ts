@@ -61,15 +61,41 @@ export function formatBytes(bytes: number): string {
 
 /** Return whether a name says that its values are bytes, or bytes per second: host.memory.used.bytes. */
 export function namesBytes(name: string): boolean {
-  return /(^|[._/])bytes(_per_s)?$/.test(name);
+  return unitOf(name).startsWith("bytes");
 }
 
-/** Write a value of a metric in the unit its name ends in, if that is bytes; else as formatNumber does. */
+/** The last word of a metric's name that says its unit, and what stands behind the number. */
+const UNITS: Record<string, string> = {
+  percent: " %",
+  celsius: " °C",
+  watts: " W",
+  joules: " J",
+  mhz: " MHz",
+  per_s: "/s",
+};
+
+/** Return the unit that a name ends in: "percent" of host.cpu.percent, "per_s" of host.disk.reads_per_s; or "". */
+export function unitOf(name: string): string {
+  const found = /(^|[._/])(bytes_per_s|bytes|percent|celsius|watts|joules|mhz|seconds|per_s|count)$/.exec(name);
+  return found ? found[2]! : "";
+}
+
+/** Write a value of a metric in the unit its name ends in, if that is one of UNITS, bytes or seconds; else as formatNumber does. */
 export function formatQuantity(name: string, value: number | null | undefined, digits = 5): string {
-  if (value === null || value === undefined || !Number.isFinite(value) || !namesBytes(name)) {
-    return formatNumber(value, digits);
-  }
-  return formatBytes(value) + (name.endsWith("_per_s") ? "/s" : "");
+  if (value === null || value === undefined || !Number.isFinite(value)) return formatNumber(value, digits);
+  const unit = unitOf(name);
+  if (unit.startsWith("bytes")) return formatBytes(value) + (unit === "bytes_per_s" ? "/s" : "");
+  if (unit === "seconds") return formatSeconds(value, digits);
+  return formatNumber(value, digits) + (UNITS[unit] ?? "");
+}
+
+/** Write a measured time in the unit that fits: 12 µs, 3.4 ms, 1.5 s, 2h 14m. */
+export function formatSeconds(seconds: number, digits = 5): string {
+  const size = Math.abs(seconds);
+  if (size >= 120) return (seconds < 0 ? "−" : "") + formatDuration(size * 1000);
+  if (size === 0 || size >= 1) return `${formatNumber(seconds, digits)} s`;
+  if (size >= 1e-3) return `${formatNumber(Number((seconds * 1e3).toPrecision(digits)), digits)} ms`;
+  return `${formatNumber(Number((seconds * 1e6).toPrecision(digits)), digits)} µs`;
 }
 
 /** Write a duration with its two largest units: 850 ms, 12s, 3m 05s, 2h 14m, 5d 3h. */

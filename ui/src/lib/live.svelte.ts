@@ -9,7 +9,10 @@ const REOPEN_MAX_MS = 10_000;
 
 export interface Follower {
   run?(news: RunNews): void;
+  /** The host has new samples, of itself or of a process. */
   host?(machine: string): void;
+  /** Something happened to the host. */
+  hostEvent?(machine: string): void;
   /** News may have been missed: ask for the present state. */
   catchUp(): void;
 }
@@ -62,6 +65,9 @@ class Live {
     source.addEventListener("run", (event) => this.#follower?.run?.(JSON.parse(event.data) as RunNews));
     source.addEventListener("host", (event) => {
       this.#follower?.host?.((JSON.parse(event.data) as { machine: string }).machine);
+    });
+    source.addEventListener("host_event", (event) => {
+      this.#follower?.hostEvent?.((JSON.parse(event.data) as { machine: string }).machine);
     });
     source.addEventListener("reset", () => this.#follower?.catchUp());
     source.addEventListener("error", () => this.#reopenLater());

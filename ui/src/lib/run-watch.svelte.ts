@@ -5,6 +5,7 @@ import type { RunKey } from "./api";
 import { connection } from "./connection.svelte";
 import { ConsoleLog } from "./console-log.svelte";
 import { live } from "./live.svelte";
+import { Paced } from "./paced";
 import { RunFeed } from "./run-feed";
 import type { View } from "./run-feed";
 import type { RunDetail, RunNews } from "./types";
@@ -15,44 +16,6 @@ const NAMES_PAUSE_MS = 5;
 const NAMES_PAUSE_MIN_MS = 250;
 const NAMES_PAUSE_MAX_MS = 10_000;
 
-/** Runs a task when asked to, but not again before a pause has passed; then once for all who asked. */
-class Paced {
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #lastMs = 0;
-  #busy = false;
-  #again = false;
-
-  constructor(
-    private readonly task: () => Promise<void>,
-    private readonly pauseMs: () => number,
-  ) {}
-
-  ask(): void {
-    if (this.#busy) {
-      this.#again = true;
-      return;
-    }
-    this.#timer ??= setTimeout(() => void this.#run(), Math.max(0, this.#lastMs + this.pauseMs() - Date.now()));
-  }
-
-  close(): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => undefined);
-  }
-
-  async #run(): Promise<void> {
-    this.#lastMs = Date.now();
-    this.#busy = true;
-    await this.task();
-    this.#busy = false;
-    this.#timer = undefined;
-    if (this.#again) {
-      this.#again = false;
-      this.ask();
-    }
-  }
-}
-
 export class RunWatch {
   detail: RunDetail | null = $state.raw(null);
   problem: ApiError | null = $state.raw(null);
@@ -62,6 +25,7 @@ export class RunWatch {
   readonly console: ConsoleLog;
   /** which costly parts are on screen */
   #wanted = { metrics: false, console: false };
+  #hostListeners = new Set<(machine: string | null) => void>();
   #details: Paced;
   #names: Paced;
   #stops: (() => void)[];
@@ -81,6 +45,8 @@ export class RunWatch {
     this.#stops = [
       live.follow(`${key.entity}/${key.project}/${key.run}`, {
         run: (news) => this.#hear(news),
+        host: (machine) => this.#tellHosts(machine),
+        hostEvent: (machine) => this.#tellHosts(machine),
         catchUp: () => this.#catchUp(),
       }),
       connection.onRecovered(() => {
@@ -95,6 +61,12 @@ export class RunWatch {
     this.#wanted = wanted;
     if (wanted.metrics) this.#names.ask();
     if (wanted.console) void this.console.update();
+  }
+
+  /** Hear of news about hosts; null: of any, since some may have been missed. Return how to stop. */
+  onHost(listener: (machine: string | null) => void): () => void {
+    this.#hostListeners.add(listener);
+    return () => this.#hostListeners.delete(listener);
   }
 
   close(): void {
@@ -113,7 +85,12 @@ export class RunWatch {
     this.want(this.#wanted);
   }
 
+  #tellHosts(machine: string | null): void {
+    for (const listener of this.#hostListeners) listener(machine);
+  }
+
   #catchUp(): void {
+    this.#tellHosts(null);
     this.#details.ask();
     this.want(this.#wanted);
   }

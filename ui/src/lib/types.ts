@@ -88,6 +88,41 @@ export interface Host {
   inventory: Record<string, unknown> | null;
 }
 
+/** A GPU of a run: seen there by the driver, or named by the environment of its writers. */
+export interface RunGpu {
+  index: number;
+  uuid: string | null;
+  mig: string | null;
+  name: string | null;
+  /** indexes of the writers that have it */
+  streams: number[];
+  seen: boolean;
+}
+
+/** A machine that writers of a run are on. */
+export interface RunHost {
+  machine: string;
+  host: string;
+  /** an agent has described it */
+  known: boolean;
+  streams: number[];
+  /** those of the run; null where that is not known */
+  gpus: RunGpu[] | null;
+}
+
+export interface HostEvent {
+  time: number;
+  level: "info" | "warn" | "error";
+  title: string;
+  text: string;
+  facts: Record<string, unknown>;
+}
+
+export interface HostEventsAnswer {
+  events: HostEvent[];
+  more: boolean;
+}
+
 export interface StopState {
   id: number;
   by: string;

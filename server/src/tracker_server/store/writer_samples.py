@@ -114,7 +114,8 @@ class WriterSamples:
             if match := _NAME.fullmatch(name):
                 wanted.setdefault(int(match[1]), []).append(match[2])
         sets = self._sets(run_id)
-        cursor, found = 0, {}
+        cursor = 0
+        found: dict[str, Series] = {}
         for ordinal in wanted.keys() & sets.keys():
             windows, series = window_series(
                 self._points, sets[ordinal], wanted[ordinal], start=start, end=end, buckets=buckets

@@ -1,23 +1,29 @@
-// The samples behind the System charts: buckets of one host's metrics, asked again when the host has news.
+// The samples behind the System charts: buckets of the metrics of a host or of a run's processes, asked again when
+// there is news.
 
-import { api, requestParts } from "./api";
+import { requestParts } from "./api";
+import type { SeriesQuery } from "./api";
 import { emptyColumns, parseSeries } from "./columns";
 import type { Columns } from "./columns";
 import type { Feed, Listener, Window } from "./run-feed";
 import { BUCKETS } from "./run-feed";
+import type { SeriesAnswer } from "./types";
 
-export class HostFeed implements Feed {
+/** Nanoseconds; null means from the first sample, or until the last. */
+export interface Span {
+  from: number | null;
+  to: number | null;
+}
+
+export class SampleFeed implements Feed {
   #listeners = new Map<string, Set<Listener>>();
   #columns = new Map<string, Columns>();
   #wanted = new Set<string>();
   #loading = false;
   #closed = false;
+  #span: Span = { from: null, to: null };
 
-  /** window: nanoseconds; `to` null means until now. */
-  constructor(
-    readonly machine: string,
-    private window: { from: number | null; to: number | null },
-  ) {}
+  constructor(private readonly ask: (query: Omit<SeriesQuery, "x">) => Promise<SeriesAnswer>) {}
 
   watch(metric: string, listener: Listener): () => void {
     let listeners = this.#listeners.get(metric);
@@ -29,8 +35,8 @@ export class HostFeed implements Feed {
     return () => listeners.delete(listener);
   }
 
-  setWindow(window: { from: number | null; to: number | null } | Window): void {
-    this.window = window;
+  setSpan(span: Span | Window): void {
+    this.#span = span;
     this.refresh();
   }
 
@@ -45,7 +51,7 @@ export class HostFeed implements Feed {
 
   #want(metrics: string[]): void {
     for (const metric of metrics) this.#wanted.add(metric);
-    if (this.#loading) return;
+    if (this.#loading || this.#wanted.size === 0) return;
     this.#loading = true;
     queueMicrotask(() => void this.#load());
   }
@@ -55,8 +61,7 @@ export class HostFeed implements Feed {
       while (this.#wanted.size > 0 && !this.#closed) {
         const metrics = requestParts([...this.#wanted])[0]!;
         for (const metric of metrics) this.#wanted.delete(metric);
-        const { from, to } = this.window;
-        const answer = await api.hostSeries(this.machine, { metric: metrics, buckets: BUCKETS, from, to });
+        const answer = await this.ask({ metric: metrics, buckets: BUCKETS, ...this.#span });
         if (this.#closed) return;
         for (const metric of metrics) {
           const series = answer.series[metric];
