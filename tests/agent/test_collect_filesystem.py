@@ -300,12 +300,16 @@ def test_mount_known_to_be_dead_is_not_waited_for(tmp_path: Path, mounts: Mounts
     questions = MountQuestions(mounts.statvfs, wait_s=0.05)
     mounts.hang("/data")
     questions.ask({"d": "/data"}, {}, host.now)
-    waited: list[float | None] = []
     question = questions._subjects["d"].question
     assert question is not None
-    real = question.done.wait
-    question.done.wait = lambda timeout=None: (waited.append(timeout), real(timeout))[1]  # type: ignore[method-assign]
+    waited: list[float | None] = []
+    really = question.done.wait
 
+    def wait(timeout: float | None = None) -> bool:
+        waited.append(timeout)
+        return really(timeout)
+
+    question.done.wait = wait  # type: ignore[method-assign]
     questions.ask({"d": "/data"}, {}, host.now + 30)
 
     assert waited == [0.0]

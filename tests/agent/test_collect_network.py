@@ -372,7 +372,7 @@ def test_what_cores_could_not_take_in_is_added_up(machine: str, tmp_path: Path) 
 def test_tcp_rates_and_sockets(tmp_path: Path) -> None:
     host = take("intel-2s", tmp_path)
     collector = TcpCollector(host.context())
-    first = collector.sample().values
+    first = dict(collector.sample().values)
     host.replace("proc/net/snmp", "1000000 100 0 7", "1000950 150 0 9")
     host.replace("proc/net/netstat", "TcpExt: 0 2 3 40", "TcpExt: 0 4 7 60")
 

@@ -194,9 +194,11 @@ class NetworkCollector(Collector):
             core = columns[12] if len(columns) > 12 else f"{number:08x}"
             cores[core] = {"drops": float(int(columns[1], 16)), "squeezed": float(int(columns[2], 16))}
         interval = self._cores.since(cores, now)
-        values = {}
+        values: dict[str, float] = {}
+        if interval is None:
+            return values
         for what in ("drops", "squeezed"):
-            rate = interval and interval.total_per_second(what, cores)
+            rate = interval.total_per_second(what, cores)
             if rate is not None:
                 values[f"host.network.softnet_{what}_per_s"] = rate
         return values
