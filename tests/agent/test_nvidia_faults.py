@@ -130,19 +130,16 @@ def test_hang_at_the_end_does_not_outlast_the_collector(make_scene: MakeScene, f
 
 
 def test_hang_that_lasts_starts_few_processes_one_at_a_time(make_scene: MakeScene) -> None:
-    scene = make_scene(deadline_s=0.05, first_deadline_s=0.5)
-    scene.sample()
-    scene.play(sleep__nvmlDeviceGetTemperature=30_000)
+    scene = make_scene(first_deadline_s=1.0)
+    scene.play(sleep__nvmlInit=30_000)
     began = scene.clock.now
 
-    while scene.clock.now < began + 600:
+    while scene.clock.now < began + 300:
         assert scene.try_sample() is None
         assert len(children()) <= 1
 
-    # Ten minutes, a sample each two seconds: not 300 but about one each 45 s.
-    assert len(set(scene.library.openings())) <= 25
-    scene.play()
-    assert scene.recovered().values
+    # Five minutes, a sample each two seconds: not 150 but after 1, 2, 4 … seconds, then one each 45 s.
+    assert 3 <= len(set(scene.library.openings())) <= 12
 
 
 def test_xid_that_came_with_the_hang_is_not_lost(make_scene: MakeScene) -> None:
@@ -239,7 +236,7 @@ def test_upgrade_that_takes_minutes_heals(make_scene: MakeScene, minutes: int) -
 def test_error_of_the_whole_driver_heals_however_long_it_lasted(
     make_scene: MakeScene, function: str, error: int
 ) -> None:
-    scene = make_scene()
+    scene = make_scene(retry_s=0.0)
     scene.play(gpus=2)
     whole = names_of(scene.sample(), 1)
     scene.play(gpus=2, **{f"fail__{function}": error})
