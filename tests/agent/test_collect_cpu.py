@@ -246,6 +246,24 @@ def test_load_is_told_where_proc_stat_is_hidden(host: FixtureHost) -> None:
     assert reading.problems == ("no /proc/stat",)
 
 
+def test_broken_line_costs_its_own_values_only(host: FixtureHost) -> None:
+    host.write("proc/loadavg", "1.50 nan? 0.50 x/80 4711\n")
+    rest = "cpux 1 2 3 4\ncpu7 1 two 3 4\nctxt many\nprocesses\nprocs_running 4\n"
+    collector = CpuCollector(host.context())
+    stat(host, ZERO, rest=rest)
+    collector.sample()
+    stat(host, core(user=5, idle=5), rest=rest)
+
+    values = collector.sample().values
+
+    assert values["host.cpu.percent"] == 50
+    assert values["host.cpu.cores.count"] == 1
+    assert values["host.cpu.running.count"] == 4
+    assert values["host.cpu.load1"] == 1.5
+    assert values["host.cpu.load15"] == 0.5
+    assert not {"host.cpu.load5", "host.cpu.threads.count"} & set(values)
+
+
 def test_proc_stat_without_cores_is_broken_not_idle(host: FixtureHost) -> None:
     host.write("proc/stat", "intr 5\n")
 

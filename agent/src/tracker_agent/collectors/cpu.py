@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,10 @@ _RATES = {
     "processes": "host.cpu.forks_per_s",
 }
 _COUNTS = {"procs_running": "host.cpu.running.count", "procs_blocked": "host.cpu.blocked.count"}
+
+_LOADS = ("host.cpu.load1", "host.cpu.load5", "host.cpu.load15")
+_LOAD = re.compile(r"\d+\.\d+")
+_THREADS = re.compile(r"\d+/\d+")
 
 Times = Mapping[str, Sequence[int]]
 
@@ -115,7 +120,7 @@ class CpuCollector(Collector):
         return cores
 
     def _percents(self, spent: Mapping[str, Sequence[int]]) -> dict[str, float]:
-        totals = [sum(column) for column in zip(*spent.values(), strict=True)]
+        totals: list[int] = [sum(column) for column in zip(*spent.values(), strict=True)]
         total = sum(totals)
         if total <= 0:
             return {}
@@ -142,15 +147,9 @@ class CpuCollector(Collector):
 def _load(line: str | None) -> dict[str, float]:
     """Return what /proc/loadavg says, such as "0.20 0.18 0.12 1/80 11206"."""
     words = (line or "").split()
-    if len(words) < 4:
-        return {}
-    values = {
-        name: float(word)
-        for name, word in zip(("host.cpu.load1", "host.cpu.load5", "host.cpu.load15"), words, strict=False)
-    }
-    _, slash, threads = words[3].partition("/")
-    if slash:
-        values["host.cpu.threads.count"] = float(threads)
+    values = {name: float(word) for name, word in zip(_LOADS, words, strict=False) if _LOAD.fullmatch(word)}
+    if len(words) > 3 and _THREADS.fullmatch(words[3]):
+        values["host.cpu.threads.count"] = float(words[3].partition("/")[2])
     return values
 
 
@@ -162,13 +161,17 @@ def _parse(text: str) -> tuple[dict[str, list[int]], dict[str, int]]:
         if not line.startswith("cpu"):
             # "intr" and "softirq" go on for thousands of numbers, which nobody needs to split.
             words = line.split(" ", 2)
-            if len(words) > 1 and words[1].isdigit():
+            if len(words) > 1 and words[1].isdecimal():
                 rest[words[0]] = int(words[1])
         elif not line.startswith("cpu "):
             core, *numbers = line.split(None, _COLUMNS + 1)
-            # Kernels before 2.6.33 have fewer columns; what stands behind steal is not ours.
-            columns = list(map(int, numbers[:_COLUMNS]))
-            times[core[3:]] = columns + [0] * (_COLUMNS - len(columns))
+            try:
+                # Kernels before 2.6.33 have fewer columns; what stands behind steal is not ours.
+                columns = list(map(int, numbers[:_COLUMNS]))
+            except ValueError:
+                continue
+            if core[3:].isdecimal():
+                times[core[3:]] = columns + [0] * (_COLUMNS - len(columns))
     return times, rest
 
 

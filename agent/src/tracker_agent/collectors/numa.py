@@ -77,7 +77,7 @@ class NumaCollector(Collector):
         for line in self.context.kernel.lines(f"{_NODES}/node{node}/meminfo"):
             # "Node 0 MemTotal:  131072 kB"
             words = line.split()
-            if len(words) > 3 and words[3].isdigit():
+            if len(words) > 3 and words[3].isdecimal():
                 found[words[2]] = int(words[3]) * _KIB
         total, free = found.get("MemTotal:", 0), found.get("MemFree:")
         return (total, free) if total and free is not None else None

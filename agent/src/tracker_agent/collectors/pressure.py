@@ -57,7 +57,7 @@ class PressureCollector(Collector):
             for line in self.context.kernel.lines(f"proc/pressure/{file}"):
                 kind, _, figures = line.partition(" ")
                 total = figures.rpartition("total=")[2]
-                if (file, kind) in _LINES and total.isdigit():
+                if (file, kind) in _LINES and total.isdecimal():
                     totals[f"host.pressure.{file}.{kind}.percent"] = int(total)
         now = self.context.monotonic()
         if not totals:
