@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.support.virtual_time import VirtualClock, run_virtually
 from tracker.protocol import kinds
 from tracker.protocol.bodies import Sample, decode_sample
-from tracker_agent.collector_thread import CollectorThread, Outcome
+from tracker_agent.collector_thread import CollectorThread, Done, Outcome
 from tracker_agent.collectors.collector import Collector, CollectorError, Context, Reading
 from tracker_agent.host_records import RunStream
 from tracker_agent.sampler import FIRST_INTERVAL_S, GAP_S, Sampler
@@ -72,17 +72,19 @@ class Times(VirtualClock):
 class Inline:
     """Stands for a thread: samples in the event loop."""
 
-    def __init__(self, collector: Collector, done: Callable[[Any, Outcome], None]) -> None:
-        self.collector, self.name, self.done, self.busy = collector, collector.name, done, False
+    def __init__(self, done: Done) -> None:
+        self.collectors: dict[str, Collector] = {}
+        self.asked: set[str] = set()
+        self.done = done
 
-    def ask(self) -> bool:
-        result: Reading | Exception
-        try:
-            result = self.collector.sample()
-        except CollectorError as error:
-            result = error
-        self.done(self, Outcome(result, 0.0, 0.0))
-        return True
+    def ask(self, collectors: Sequence[Collector]) -> None:
+        for collector in collectors:
+            result: Reading | Exception
+            try:
+                result = collector.sample()
+            except CollectorError as error:
+                result = error
+            self.done(collector, Outcome(result, 0.0, 0.0))
 
     def close(self) -> None:
         """Nothing runs."""
@@ -164,7 +166,7 @@ def play(steps: list[Step]) -> Played:
             INTERVAL_S,
             WINDOW_S,
             lambda key: RunStream(key, write),
-            cast(Callable[..., CollectorThread], Inline),
+            cast(Callable[[Done], CollectorThread], Inline),
         )
         began = clock.monotonic()
         task = asyncio.create_task(sampler.run())

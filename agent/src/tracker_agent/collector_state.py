@@ -51,9 +51,8 @@ class CollectorState:
         """Return whether a sample that is under way takes longer than it may."""
         return now - self.asked_at > self.deadline_s
 
-    def shown(self, now: float, busy: bool) -> dict[str, Any]:
+    def shown(self, now: float, stuck: bool) -> dict[str, Any]:
         """Return plain JSON values."""
-        stuck = busy and self.overdue(now)
         return {
             "state": "stuck" if stuck else self.state,
             "reason": f"no answer for {now - self.asked_at:.0f} s" if stuck else self.reason,

@@ -1,4 +1,4 @@
-"""The sampler: asks every collector when it is due, each in its own thread, and has windows written.
+"""The sampler: asks every collector when it is due, in threads, and has windows written of what they bring.
 
 Windows carry mean, min, max, last and count of each metric; the first one has one sample and goes out at
 once. A window is as long as it says: time in which the machine slept, or the agent stood still, ends one.
@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from structlog.typing import FilteringBoundLogger
 
 from .clock import Clock
+from .collector_crew import CollectorCrew
 from .collector_state import CollectorState
-from .collector_thread import CollectorThread, Outcome
+from .collector_thread import CollectorThread, Done, Outcome
 from .collectors.collector import Collector, CollectorError, Event, NothingHere, Reading
 from .host_records import HostRecords, RunStream, Write
 from .streams import StreamKey
@@ -24,9 +25,6 @@ from .streams import StreamKey
 FIRST_WINDOW_WAIT_S = 2.0
 #: Rates need two readings; the second one comes this soon at the start.
 FIRST_INTERVAL_S = 0.25
-#: Collectors are asked one after the other: together they would fight for the interpreter's lock. Nobody
-#: waits for longer than this for the one before, and not at all for one that was slow the last time.
-PATIENCE_S = 0.1
 CLOSE_WAIT_S = 1.5
 #: A loop that is this late is stuck; collectors cannot make it late, they have threads of their own.
 TURN_S = 60.0
@@ -58,9 +56,7 @@ class Sampler:
         interval_s: float,
         window_s: float,
         run_stream: Callable[[StreamKey], RunStream | None] = lambda _: None,
-        start: Callable[[Collector, Callable[[CollectorThread, Outcome], None]], CollectorThread] = (
-            CollectorThread
-        ),
+        start: Callable[[Done], CollectorThread] = CollectorThread,
     ) -> None:
         self._collectors = collectors
         self._start = start
@@ -68,13 +64,12 @@ class Sampler:
         self._log = log
         self._interval_s = interval_s
         self._window_s = window_s
-        self._threads: list[CollectorThread] = []
+        self._crew: CollectorCrew | None = None
         self._states = {
             each.name: CollectorState(each.every_s(interval_s), each.deadline_s) for each in collectors
         }
         self._records = HostRecords(inventory, write, run_stream, log, clock.monotonic())
         self._stopping = asyncio.Event()
-        self._delivered = asyncio.Event()
         self._ticks = 0
         self._turned_at = clock.monotonic()
         #: The last moment, by both clocks, at which nothing was missing.
@@ -84,9 +79,9 @@ class Sampler:
 
     async def run(self) -> None:
         """Sample until stop() is called."""
-        if not self._threads:
-            self._threads = [self._start(collector, self._take) for collector in self._collectors]
-            await self._first_window()
+        if self._crew is None:
+            self._crew = CollectorCrew(self._collectors, self._take, self._start)
+            await self._first_window(self._crew)
         due = self._clock.monotonic() + self._interval_s
         while not await self._stopped_within(due - self._clock.monotonic()):
             now = self._clock.monotonic()
@@ -94,7 +89,7 @@ class Sampler:
             self._turned_at = now
             self._seen = (now, self._clock.wall_ns())
             # First, since rates are about the time up to now.
-            await self._ask(now)
+            await self._ask(self._crew, now)
             self._close_windows(at_once=stalled)
             due += self._interval_s
             if due <= self._clock.monotonic():
@@ -110,24 +105,24 @@ class Sampler:
     async def stop(self) -> None:
         """Write the window that is open, let go of the collectors."""
         self._stopping.set()
-        for thread in self._threads:
-            thread.close()
+        if self._crew is not None:
+            self._crew.close()
         self._flush(self._clock.monotonic(), self._clock.wall_ns())
         deadline = self._clock.monotonic() + CLOSE_WAIT_S
         # Threads end without telling the event loop.
-        while not all(thread.ended() for thread in self._threads) and self._clock.monotonic() < deadline:  # noqa: ASYNC110
+        while self._crew and not self._crew.ended() and self._clock.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     def status(self) -> dict[str, Any]:
         """Return plain JSON values: what status shows under "sampler"."""
         now = self._clock.monotonic()
-        busy = {thread.name: thread.busy for thread in self._threads}
         return {
             "ticks": self._ticks,
             "late": self.late,
+            "threads": self._crew.threads if self._crew else 0,
             **self._records.status(),
             "collectors": {
-                name: state.shown(now, busy.get(name, False)) for name, state in self._states.items()
+                name: state.shown(now, self._is_stuck(name, now)) for name, state in self._states.items()
             },
         }
 
@@ -138,11 +133,10 @@ class Sampler:
     def last_readings(self) -> dict[str, LastReading]:
         """Return what each collector that works brought last."""
         now = self._clock.monotonic()
-        busy = {thread.name for thread in self._threads if thread.busy}
         return {
             name: LastReading(state.values, now - state.read_at, state.facts)
             for name, state in self._states.items()
-            if state.works and not (name in busy and state.overdue(now))
+            if state.works and not self._is_stuck(name, now)
         }
 
     @property
@@ -150,23 +144,23 @@ class Sampler:
         """The last events that collectors told of, oldest first."""
         return self._records.recent_events
 
-    async def _first_window(self) -> None:
+    async def _first_window(self, crew: CollectorCrew) -> None:
         """Send inventory and one sample soon, so that the machine shows at once."""
-        await self._ask_all()
+        await self._ask_all(crew)
         if await self._stopped_within(min(FIRST_INTERVAL_S, self._interval_s)):
             return
         # What came so far only primed the rates.
         self._records.begin_anew(self._turned_at)
-        await self._ask_all()
+        await self._ask_all(crew)
         self._turned_at = self._clock.monotonic()
         self._flush(self._turned_at, self._clock.wall_ns())
 
-    async def _ask_all(self) -> None:
+    async def _ask_all(self, crew: CollectorCrew) -> None:
         now = self._clock.monotonic()
         for state in self._states.values():
             state.due = now
-        await self._ask(now)
-        await self._answers(self._threads, FIRST_WINDOW_WAIT_S)
+        await self._ask(crew, now)
+        await crew.wait(FIRST_WINDOW_WAIT_S)
 
     def _cut_windows(self, now: float) -> bool:
         """End windows where time is missing; return whether the next samples need one of their own."""
@@ -197,32 +191,27 @@ class Sampler:
         facts = [state.facts for state in self._states.values() if state.facts]
         self._records.flush(now, time_ns, facts)
 
-    async def _ask(self, now: float) -> None:
+    async def _ask(self, crew: CollectorCrew, now: float) -> None:
         """Ask the collectors that are due, the slow ones last."""
         self._ticks += 1
-        for thread in sorted(self._threads, key=lambda thread: self._states[thread.name].took_s):
-            state = self._states[thread.name]
-            if thread.busy and state.overdue(now):
+        due = []
+        for collector in sorted(self._collectors, key=lambda each: self._states[each.name].took_s):
+            state = self._states[collector.name]
+            if self._is_stuck(collector.name, now):
                 state.values = {}
-                self._enter(thread.name, "stuck", f"no answer for {state.deadline_s:g} s")
+                self._enter(collector.name, "stuck", f"no answer for {state.deadline_s:g} s")
             if not state.is_due(now, self._interval_s / 2):
                 continue
-            if not thread.ask():
+            if crew.busy(collector.name):
                 state.skipped += 1
                 continue
-            state.asked_at = self._clock.monotonic()
-            if state.took_s < PATIENCE_S:
-                await self._answers([thread], PATIENCE_S)
+            state.asked_at = now
+            due.append(collector)
+        await crew.ask(due)
 
-    async def _answers(self, threads: Sequence[CollectorThread], timeout_s: float) -> None:
-        """Wait for samples that are under way."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while any(thread.busy for thread in threads):
-                    self._delivered.clear()
-                    await self._delivered.wait()
-        except TimeoutError:
-            pass
+    def _is_stuck(self, name: str, now: float) -> bool:
+        """Return whether a collector takes longer for its sample than it may."""
+        return self._crew is not None and self._crew.busy(name) and self._states[name].overdue(now)
 
     async def _stopped_within(self, wait_s: float) -> bool:
         try:
@@ -232,12 +221,11 @@ class Sampler:
             pass
         return self._stopping.is_set()
 
-    def _take(self, thread: CollectorThread, outcome: Outcome) -> None:
+    def _take(self, collector: Collector, outcome: Outcome) -> None:
         """Take in what a collector brought, in the event loop."""
-        self._delivered.set()
         now = self._clock.monotonic()
         self._seen = (now, self._clock.wall_ns())
-        state = self._states[thread.name]
+        state = self._states[collector.name]
         result = outcome.result
         state.count(outcome.cost_s, outcome.took_s, now)
         state.values = {}
@@ -248,14 +236,14 @@ class Sampler:
             self._records.add_runs(result.runs, state.asked_at - state.interval_s)
             self._records.tell(result.events, now)
             reason = "; ".join(result.problems)
-            self._enter(thread.name, "degraded" if reason else "ok", reason)
+            self._enter(collector.name, "degraded" if reason else "ok", reason)
         elif isinstance(result, NothingHere):
-            self._enter(thread.name, "nothing here", str(result))
+            self._enter(collector.name, "nothing here", str(result))
         else:
             state.failures += 1
             ours = isinstance(result, CollectorError)
             reason = str(result) if ours else f"{type(result).__name__}: {result}"
-            self._enter(thread.name, "failing", reason, None if ours else result)
+            self._enter(collector.name, "failing", reason, None if ours else result)
 
     def _enter(self, name: str, new: str, reason: str, error: Exception | None = None) -> None:
         """Log a change of state once, not each sample."""

@@ -89,7 +89,10 @@ class Context:
 
 
 class Collector:
-    """One subject. Called from one thread of its own, so it may block, and only itself suffers."""
+    """One subject. Never called from two threads at once; it may block, and only itself suffers.
+
+    Its thread stays the same from the first time on that a sample of it was slow.
+    """
 
     #: The word for it, everywhere: file, setting, first part of metric names.
     name: ClassVar[str]
@@ -101,6 +104,8 @@ class Collector:
     interval_s: ClassVar[float] = 0.0
     #: A sample that takes longer shows as stuck; the others go on without it.
     deadline_s: ClassVar[float] = 10.0
+    #: Whether it waits for something by nature (a driver, a network): it then shares no thread with others.
+    own_thread: ClassVar[bool] = False
     #: Whether it runs unless the settings say otherwise.
     default: ClassVar[bool] = True
     #: The settings of [collectors.NAME]: a frozen dataclass below CollectorSettings, for settings of its own.

@@ -15,6 +15,7 @@ class InventoryCollector(Collector):
     cost = "some dozen files"
     interval_s = 300.0
     deadline_s = 60.0
+    own_thread = True
 
     def __init__(self, read: Callable[[], Mapping[str, Any]], context: Context | None = None) -> None:
         super().__init__(context)
