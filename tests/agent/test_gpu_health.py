@@ -18,7 +18,7 @@ GPUS: Mapping[int, Mapping[str, Any]] = {
 }
 
 
-def gpu(index: int = 0, problem: str = "", **values: float) -> dict[str, Any]:
+def gpu(index: int = 0, problem: str = "", **values: Any) -> dict[str, Any]:
     named = {name.replace("__", "."): value for name, value in values.items()}
     shown = {"index": index, "uuid": f"GPU-{index}", "name": "H100", "values": named}
     return {**shown, "problem": problem} if problem else shown
@@ -75,10 +75,12 @@ def test_error_is_not_told_twice_because_two_counters_have_it() -> None:
 )
 def test_flag_is_an_event_once_and_a_problem_while_it_lasts(name: str) -> None:
     health = Health()
+    on: dict[str, Any] = {name: 1.0}
+    off: dict[str, Any] = {name: 0.0}
 
-    problems, events = look(health, gpu(**{name: 1.0}))
-    later_problems, later_events = look(health, gpu(**{name: 1.0}))
-    after = look(health, gpu(**{name: 0.0}))
+    problems, events = look(health, gpu(**on))
+    later_problems, later_events = look(health, gpu(**on))
+    after = look(health, gpu(**off))
 
     assert [event.level for event in events] == ["error"]
     assert problems == later_problems
@@ -86,7 +88,7 @@ def test_flag_is_an_event_once_and_a_problem_while_it_lasts(name: str) -> None:
     assert problems[0].startswith("GPU 0: a ")
     assert later_events == []
     assert after == ([], [])
-    assert len(look(health, gpu(**{name: 1.0}))[1]) == 1, "a second time is news again"
+    assert len(look(health, gpu(**on))[1]) == 1, "a second time is news again"
 
 
 def test_recovery_action_is_told_at_each_change() -> None:
@@ -100,7 +102,7 @@ def test_recovery_action_is_told_at_each_change() -> None:
     assert nothing == ([], [])
     assert problems == again[0] == ["GPU 0: needs a reboot of the machine"]
     assert (asks.level, asks.facts["recovery_action"]) == ("error", 2)
-    assert again[1] == well == []
+    assert not again[1] and not well
     assert (ends.level, ends.facts["recovery_action"]) == ("info", 0)
 
 
@@ -124,7 +126,7 @@ def test_links_that_never_were_up_are_no_fault_and_one_that_goes_down_is() -> No
     assert problems == lasting[0] == ["GPU 0: 2 NVLinks are down"]
     assert (down.level, down.title) == ("error", "GPU 0: 2 NVLinks went down")
     assert (up.level, up.facts["nvlinks_up"]) == ("info", 18)
-    assert well == lasting[1] == []
+    assert not well and not lasting[1]
 
 
 def test_pcie_link_with_too_few_lanes_is_a_problem() -> None:
@@ -163,7 +165,7 @@ def test_lost_gpu_is_told_once_and_its_return_too() -> None:
 
     assert problems == again[0] == ["GPU 0: GpuIsLost (15)"]
     assert (event.level, event.title) == ("error", "GPU 0: does not answer any more: GpuIsLost (15)")
-    assert again[1] == well == []
+    assert not again[1] and not well
     assert (back.level, back.facts) == ("info", {"gpu": "GPU-0", "index": 0, "lost": False})
     assert look(health, gpu(problem="one value")) == (["GPU 0: one value"], [])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -27,7 +26,7 @@ class GpuDesk:
                 self._log.info("GPUs are measured again")
             return {"resumed": paused}
         for_s = arguments.get("for_s")
-        if type(for_s) not in (int, float) or not math.isfinite(for_s) or not 0 < for_s <= PAUSE_S_MAX:
+        if not isinstance(for_s, int | float) or isinstance(for_s, bool) or not 0 < for_s <= PAUSE_S_MAX:
             raise ControlError(f"for_s must be a number of seconds up to {PAUSE_S_MAX:.0f}")
         # Drivers may take their time to close, and the event loop has other work.
         problems = await asyncio.to_thread(self._pause.begin, float(for_s))

@@ -52,6 +52,7 @@ class Device:
         self._facts: dict[str, Any] = {"index": index}
         self._slow: dict[str, float | None] = {}
         self._slow_due = 0.0
+        self._fields_missed = False
         self._lost = ""
 
     @property
@@ -118,6 +119,11 @@ class Device:
         now = self._monotonic()
         if slow:
             self._read_slow(found)
+            self._fields_missed = not found
+        elif found and self._fields_missed:
+            # They work again: half a minute is too long for what was missed.
+            self._fields_missed = False
+            self.reread_soon()
         values: dict[str, float | None] = dict(self._slow)
         values.update(core_values(calls, handle, codecs))
         values.update(power_values(calls, handle, found, counters, now))
