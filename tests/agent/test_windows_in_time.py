@@ -86,6 +86,9 @@ class Inline:
                 result = error
             self.done(collector, Outcome(result, 0.0, 0.0))
 
+    def deliver(self) -> None:
+        """All is delivered."""
+
     def close(self) -> None:
         """Nothing runs."""
 

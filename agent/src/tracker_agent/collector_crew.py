@@ -56,7 +56,7 @@ class CollectorCrew:
         while shared:
             thread = self._shared
             thread.ask(shared)
-            await self._wait([thread], PATIENCE_S)
+            await self._patiently(thread)
             shared = thread.take_back() if thread.asked else []
             if thread.asked:
                 others = [each for name, each in thread.collectors.items() if name not in thread.asked]
@@ -83,6 +83,14 @@ class CollectorCrew:
             thread.collectors[collector.name] = collector
             self._thread_of[collector.name] = thread
         return thread
+
+    async def _patiently(self, thread: CollectorThread) -> None:
+        """Wait for a thread until it is through, or one of its samples takes too long."""
+        left = len(thread.asked) + 1
+        while 0 < len(thread.asked) < left:
+            left = len(thread.asked)
+            await self._wait([thread], PATIENCE_S)
+            thread.deliver()
 
     def _hear(self, collector: Collector, outcome: Outcome) -> None:
         self._done(collector, outcome)
