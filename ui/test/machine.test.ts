@@ -21,11 +21,14 @@ function titles(section: Section | undefined): string[] {
 test("a run's own processes and GPUs stand before the machine, and other GPUs last", () => {
   const names = ["host.cpu.percent", "host.memory.percent", "host.gpu.0.power.watts", "host.gpu.1.power.watts"];
 
-  const sections = machineSections(host([gpu(1)]), RANKS, names, ["system.0.process.cpu.percent"]);
+  const run = ["system.0.process.cpu.percent", "system.0.cgroup.cpu.percent"];
+
+  const sections = machineSections(host([gpu(1)]), RANKS, names, run);
 
   expect(sections.map((section) => [section.id, section.name])).toEqual([
     ["processes", "Process of this run"],
     ["gpu", "GPU of this run"],
+    ["groups", "Its control group"],
     ["cpu", "CPU"],
     ["memory", "Memory"],
     ["gpu-others", "Other GPUs of the machine"],

@@ -11,6 +11,7 @@ export interface Colors {
   grid: string;
   axis: string;
   warn: string;
+  caution: string;
   surface: string;
 }
 

@@ -91,7 +91,7 @@ const SUBJECTS: Subject[] = [
     first: [/^filesystem\.fullest\.percent$/, /^filesystem\.[^.]+\.percent$/, /^(nfs|lustre)\.(read|written)\.bytes_per_s$/],
     open: false,
   },
-  { id: "cgroup", name: "Control groups", words: ["cgroup"], first: [/\.percent$/, /\.bytes$/], open: false },
+  { id: "scrape", name: "Scraped endpoints", words: ["scrape"], first: [], open: false },
   {
     id: "power",
     name: "Temperature and power",
@@ -111,7 +111,9 @@ const PROCESS_FIRST = [
   /^process\.cpu\.percent$/, /^process\.rss\.bytes$/, /^process\.gpu\..+\.memory\.bytes$/,
   /^process\.gpu\..+\.utilization\.percent$/, /^process\.(read|written)\.bytes_per_s$/,
 ];
-const GROUP_FIRST = [/\.cpu\.percent$/, /\.throttled\.percent$/, /\.memory\.current\.bytes$/, /\.memory\.percent$/];
+const GROUP_FIRST = [
+  /^cgroup\.memory\.(percent|current\.bytes)$/, /^cgroup\.memory\.oom_kills\.count$/, /^cgroup\.cpu\.(throttled\.)?percent$/,
+];
 /** Where no pattern names what comes first, so many do. */
 const FIRST_MAX = 6;
 /** Fewer than this are not worth a button. */
@@ -175,15 +177,14 @@ export function machineSections(
   hostMetrics: string[],
   runMetrics: string[],
 ): Section[] {
-  const sections = [...runSections(host, writers, runMetrics), ...gpuSections(host, hostMetrics)];
-  const own = sections.filter((section) => section.id !== "gpu-others");
-  const others = sections.filter((section) => section.id === "gpu-others");
-  return [...own, ...subjectSections(hostMetrics), ...others].filter(
-    (section) => section.first.length > 0 || section.note !== "",
+  const [processes, groups] = runSections(host, writers, runMetrics);
+  const [own, ...others] = gpuSections(host, hostMetrics);
+  return [processes, own, groups, ...subjectSections(hostMetrics), ...others].filter(
+    (section): section is Section => section !== undefined && (section.first.length > 0 || section.note !== ""),
   );
 }
 
-function runSections(host: RunHost, writers: Writer[], names: string[]): Section[] {
+function runSections(host: RunHost, writers: Writer[], names: string[]): [Section, Section] {
   const here = new Set(host.streams);
   const found = names
     .map((metric) => ({ metric, ...parseRunMetric(metric) }))
