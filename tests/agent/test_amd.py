@@ -253,7 +253,7 @@ def test_indexes_go_on_behind_those_of_nvidia(rigs: Any) -> None:
 
     assert {name.split(".")[2] for name in first.values} == {"2"}
     assert {name.split(".")[2] for name in after.values} == {"2"}
-    assert first.inventory["gpus"][0]["index"] == 2  # type: ignore[index]
+    assert first.inventory["gpus"][0]["index"] == 2
 
 
 def test_gpu_that_fails_is_said_and_the_others_go_on_until_the_library_is_opened_anew(rigs: Any) -> None:

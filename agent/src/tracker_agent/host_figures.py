@@ -144,8 +144,9 @@ class Gauges:
 
 
 def _plain(name: str) -> str:
-    """Return a name as Prometheus wants it: no abbreviated units, no type at the end."""
-    name = PREFIX + re.sub(r"[^A-Za-z0-9_]", "_", name.removesuffix(".count"))
+    """Return a name as Prometheus wants it: no abbreviated units, no word at the end that means a type."""
+    name = name.removesuffix(".count").removesuffix(".total")
+    name = PREFIX + re.sub(r"[^A-Za-z0-9_]", "_", name)
     return re.sub(r"_per_s$", "_per_second", name)
 
 

@@ -232,7 +232,7 @@ class NodeFigures:
                 yield UnknownMetricFamily(f"node_vmstat_{name}", f"{name} of /proc/vmstat", value)
 
     def _netstat(self) -> Iterable[Metric]:
-        found = {}
+        found: dict[str, str] = {}
         for file in ("proc/net/netstat", "proc/net/snmp"):
             lines = self._kernel.lines(file)
             for names, values in zip(lines[::2], lines[1::2], strict=False):
