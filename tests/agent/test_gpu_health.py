@@ -129,6 +129,21 @@ def test_links_that_never_were_up_are_no_fault_and_one_that_goes_down_is() -> No
     assert not well and not lasting[1]
 
 
+def test_gpu_that_cannot_join_its_fabric_is_told() -> None:
+    health = Health()
+
+    waits = look(health, gpu(nvlink__fabric_state__code=2))
+    problems, (event,) = look(health, gpu(nvlink__fabric_state__code=3, nvlink__fabric_status__code=999))
+    again = look(health, gpu(nvlink__fabric_state__code=3, nvlink__fabric_status__code=999))
+    joined = look(health, gpu(nvlink__fabric_state__code=3, nvlink__fabric_status__code=0))
+
+    assert waits == (["GPU 0: waits for the fabric manager to let it join its NVLink fabric"], [])
+    assert problems == ["GPU 0: cannot join its NVLink fabric (error 999)"]
+    assert again == (problems, [])
+    assert event.facts["fabric"] == 999
+    assert joined == ([], [])
+
+
 def test_pcie_link_with_too_few_lanes_is_a_problem() -> None:
     health = Health()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 
-class GpuProcess(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
     """One process on one GPU or one part of it. None: not to be had."""
 
     pid: int  #: as the host counts

@@ -59,6 +59,7 @@ class NvidiaCollector(Collector):
     Settings = NvidiaSettings
     #: The first answer may take this long; later ones are given up much sooner.
     deadline_s = FIRST_DEADLINE_S + 10.0
+    own_thread = True
 
     def __init__(
         self,

@@ -162,6 +162,7 @@ class Device:
             # Their fields can be asked for from now on.
             self.reread_soon()
         slow.update(self._links.slow_values(self.handle, fields))
+        slow.update(self._links.fabric_values(self.handle))
         slow.update(link_values(self.calls, self.handle))
         self._slow = slow
         self._read_modes()

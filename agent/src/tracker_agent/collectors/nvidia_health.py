@@ -81,7 +81,7 @@ class Health:
             # A GPU that is lost, or one value that was not to be had, keeps what was known.
             before = self._before.setdefault(key, {})
             changes = [*self._presence(key, gpu), *_memory(before, now), *_flags(before, now)]
-            changes += [*_recovery(before, now), *_links(before, now)]
+            changes += [*_recovery(before, now), *_links(before, now), *_fabric(before, now)]
             events += [_event(gpu, time_ns, *change) for change in changes]
             before.update(now)
             problems += [f"GPU {gpu['index']}: {problem}" for problem in _lasting(before, now)]
@@ -141,6 +141,14 @@ def _links(before: Mapping[str, float], now: Mapping[str, float]) -> list[_Chang
     return [("error", f"{-change} NVLinks went down", text, facts)]
 
 
+def _fabric(before: Mapping[str, float], now: Mapping[str, float]) -> list[_Change]:
+    status = now.get("nvlink.fabric_status.code")
+    if not status or status == before.get("nvlink.fabric_status.code"):
+        return []
+    text = "Look at nvidia-fabricmanager and its log; jobs over several GPUs fail to start."
+    return [("error", f"cannot join its NVLink fabric (error {int(status)})", text, {"fabric": int(status)})]
+
+
 def _lasting(known: dict[str, float], now: Mapping[str, float]) -> list[str]:
     problems = [problem for name, problem, _, _ in _FLAGS if now.get(name)]
     code = now.get(_RECOVERY_CODE)
@@ -150,6 +158,10 @@ def _lasting(known: dict[str, float], now: Mapping[str, float]) -> list[str]:
     up = now.get("nvlink.links_up.count", most)
     if up < most:
         problems.append(f"{int(most - up)} NVLinks are down")
+    if now.get("nvlink.fabric_status.code"):
+        problems.append(f"cannot join its NVLink fabric (error {int(now['nvlink.fabric_status.code'])})")
+    elif now.get("nvlink.fabric_state.code") in (1.0, 2.0):
+        problems.append("waits for the fabric manager to let it join its NVLink fabric")
     width, width_max = now.get("pcie.width.count"), now.get("pcie.width_max.count")
     if width is not None and width_max is not None and width < width_max:
         problems.append(f"PCIe uses {int(width)} of {int(width_max)} lanes")

@@ -151,6 +151,18 @@ _NVLINK = (
     ("nvlink.failed_recoveries.count", "", f"{_FIELD} 214", "links that stayed down (NVLink 5)"),
     ("nvlink.effective_errors.count", "", f"{_FIELD} 219", "errors after correction (NVLink 5)"),
     ("nvlink.symbol_errors.count", "", f"{_FIELD} 221", "symbols that came wrong (NVLink 5)"),
+    (
+        "nvlink.fabric_state.code",
+        "",
+        "nvmlDeviceGetGpuFabricInfoV",
+        "the fabric of NVSwitches: 1 its manager does not run, 2 joining, 3 joined or failed",
+    ),
+    (
+        "nvlink.fabric_status.code",
+        "",
+        "nvmlDeviceGetGpuFabricInfoV",
+        "how joining the fabric ended: 0 well, else an error of NVML",
+    ),
     ("c2c.sent.bytes_per_s", "bytes/s", f"{_GPM} 100", "sent to the processor over C2C (Grace)"),
     ("c2c.received.bytes_per_s", "bytes/s", f"{_GPM} 101", "received from the processor over C2C (Grace)"),
 )

@@ -8,8 +8,11 @@ older fields offer are always 0 on Hopper; they are added up here instead.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from typing import Any
+
+import pynvml
 
 from .nvidia_calls import Calls
 from .nvidia_fields import ALL_LINKS, Counters, Field, Values
@@ -18,6 +21,8 @@ _LINK_COUNT, _LINK_STATE, _LINK_VERSION = 91, 165, 166
 #: The number that field 166 has for NVLink 5.
 _VERSION_5 = 7
 _LINKS_MAX = 36
+#: State 1: the fabric manager does not run, 2: it is at it; 0: there is no fabric.
+FABRIC_JOINED = 3
 _KIB = 1024
 #: (sent, received, bytes in one unit of theirs)
 _TRAFFIC_4 = (Field(138, ALL_LINKS), Field(139, ALL_LINKS), _KIB)
@@ -106,6 +111,19 @@ class NvLinks:
             values["nvlink.links_up.count"] = sum(bool(state) for state in states.values())
             values["nvlink.links_down.count"] = sum(not state for state in states.values())
         return values
+
+    def fabric_values(self, device: Any) -> dict[str, float | None]:
+        """Return whether the GPU has joined the fabric of its NVSwitches; nothing where there are none."""
+        kind = getattr(pynvml, "c_nvmlGpuFabricInfoV_t", None)
+        if kind is None:
+            return {}
+        fabric = kind()
+        question, function = "fabric", "nvmlDeviceGetGpuFabricInfoV"
+        if self._calls.ask_as(question, function, device, ctypes.byref(fabric)) is None or not fabric.state:
+            return {}
+        # What the status says counts once the GPU has tried.
+        status = fabric.status if fabric.state == FABRIC_JOINED else None
+        return {"nvlink.fabric_state.code": fabric.state, "nvlink.fabric_status.code": status}
 
     def _of_links(self, field: int, fields: Values) -> dict[int, float]:
         found = {link: fields.get(Field(field, link)) for link in range(self._count)}
