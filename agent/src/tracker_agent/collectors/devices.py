@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..settings import CollectorSettings, setting
@@ -16,6 +16,28 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 #: What each device has counted: counter by name, by device.
 Counters = Mapping[str, Mapping[str, float]]
+
+
+def parse_counter(text: str, base: int = 10) -> float | None:
+    """Return the number that a counter of the kernel shows; None for what is none, or negative."""
+    try:
+        value = int(text, base)
+    except ValueError:
+        return None
+    return float(value) if value >= 0 else None
+
+
+def parse_counters(
+    words: Sequence[str], columns: Mapping[str, int], base: int = 10
+) -> dict[str, float] | None:
+    """Return the counters that stand in these columns of a line; None unless all of them do."""
+    values = {}
+    for name, column in columns.items():
+        value = parse_counter(words[column], base) if column < len(words) else None
+        if value is None:
+            return None
+        values[name] = value
+    return values
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from .collector import Collector, Context, Metric, NothingHere, Reading
-from .devices import DeviceGrowth, DeviceSettings, Interval, MetricNames, devices_max
+from .devices import DeviceGrowth, DeviceSettings, Interval, MetricNames, devices_max, parse_counters
 
 #: What /proc/diskstats calls a sector, whatever the disk says.
 SECTOR_BYTES = 512
@@ -18,7 +18,6 @@ _VIRTUAL = "/virtual/block/"
 _REMOTE = re.compile(r"/virtual/block/nbd\d+$")
 #: A path to an NVMe disk that has several: nvme0c1n1 leads to nvme0n1.
 _PATH = re.compile(r"(nvme\d+)c\d+(n\d+)")
-_FIELDS_MIN = 14
 
 #: Where the counters stand in a line, counted from the device's number.
 _COLUMNS = {
@@ -87,13 +86,10 @@ class DiskCollector(Collector):
     def _read(self) -> dict[str, dict[str, float]]:
         """Return the counters of whole disks."""
         rows = [line.split() for line in self.context.kernel.lines("proc/diskstats")]
-        rows = [row for row in rows if len(row) >= _FIELDS_MIN]
-        self._scan(frozenset(row[2] for row in rows))
-        return {
-            row[2]: {name: float(row[column]) for name, column in _COLUMNS.items()}
-            for row in rows
-            if row[2] in self._whole
-        }
+        found = {row[2]: row for row in rows if len(row) > 2}
+        self._scan(frozenset(found))
+        disks = {name: parse_counters(found[name], _COLUMNS) for name in found if name in self._whole}
+        return {name: values for name, values in disks.items() if values is not None}
 
     def _scan(self, seen: frozenset[str]) -> None:
         """Find out which names are whole disks that stand on nothing else."""

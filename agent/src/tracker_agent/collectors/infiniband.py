@@ -5,6 +5,7 @@ What RDMA moves never shows in /proc/net/dev; what IP over InfiniBand moves show
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ FAULTS_S = 10.0
 RESCAN_S = 60.0
 _CLASS = "sys/class/infiniband"
 _ACTIVE = "4"
+_RATE = re.compile(r"(\d+(?:\.\d+)?) Gb/sec")
 _SOURCE = "/sys/class/infiniband/*/ports/*"
 
 
@@ -182,7 +184,5 @@ def _rates(
 
 def _speed(rate: str | None) -> float | None:
     """Return bytes per second from "400 Gb/sec (4X NDR)"."""
-    try:
-        return float((rate or "").split()[0]) * 1e9 / 8
-    except (IndexError, ValueError):
-        return None
+    match = _RATE.match(rate or "")
+    return float(match.group(1)) * 1e9 / 8 if match else None

@@ -115,7 +115,7 @@ def read_counters(
         total = 0
         for file in counter.files:
             value = kernel.number(f"{path}/{file}")
-            if value is None:
+            if value is None or value < 0:
                 break
             if value == counter.full.get(file):
                 full.append(f"{file} ({value})")

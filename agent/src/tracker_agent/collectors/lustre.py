@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from .collector import Collector, Context, Metric, NothingHere, Reading
-from .devices import DeviceGrowth, DeviceSettings, MetricNames, devices_max
+from .devices import DeviceGrowth, DeviceSettings, MetricNames, devices_max, parse_counter, parse_counters
 
 #: Where they are: in /proc, or for root only in debugfs (since Lustre 2.10).
 _PLACES = ("proc/fs/lustre/llite", "sys/kernel/debug/lustre/llite")
@@ -88,8 +88,8 @@ def parse_llite(lines: list[str]) -> dict[str, float]:
             continue
         if words[3] == "[bytes]":
             key = {"read_bytes": "read", "write_bytes": "written"}.get(words[0])
-            if key is not None and len(words) > 6:
-                counters[key] = float(words[6])
+            if key is not None:
+                counters |= parse_counters(words, {key: 6}) or {}
         elif words[3] in ("[reqs]", "[regs]", "[usec]", "[usecs]") and words[0] not in ("read", "write"):
-            counters["ops"] += float(words[1])
+            counters["ops"] += parse_counter(words[1]) or 0.0
     return counters if lines else {}

@@ -65,7 +65,7 @@ def read_mounts(kernel: Kernel, process: str) -> list[Mount]:
     for line in kernel.lines(f"{process}/mountinfo"):
         place, dash, rest = line.partition(" - ")
         left, right = place.split(" "), rest.split(" ")
-        if not dash or len(left) < 6 or len(right) < 2:
+        if not dash or len(left) < 6 or len(right) < 2 or not left[4].startswith("/"):
             continue
         identity, parent, device, root, point = left[:5]
         kinds[identity] = right[0]

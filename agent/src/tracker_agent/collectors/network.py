@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .collector import Collector, Context, Event, Metric, Reading
-from .devices import Counters, DeviceGrowth, DeviceSettings, MetricNames, devices_max
+from .devices import Counters, DeviceGrowth, DeviceSettings, MetricNames, devices_max, parse_counters
 from .interfaces import INFINIBAND, Interfaces, find_interfaces
 from .link_changes import LinkChanges
 
@@ -117,10 +117,10 @@ class NetworkCollector(Collector):
         now = self.context.monotonic()
         rows = {
             name.strip(): numbers.split()
-            for name, colon, numbers in (
+            for name, _, numbers in (
                 line.rpartition(":") for line in self.context.kernel.lines("proc/net/dev")
             )
-            if colon
+            if name.strip()
         }
         counters = self._counters(rows, now)
         names = self._names.of(self._named(counters))
@@ -139,11 +139,9 @@ class NetworkCollector(Collector):
         if seen != self._seen or now - self._scanned_at >= RESCAN_S:
             self._seen, self._scanned_at = seen, now
             self._scan()
-        return {
-            name: {counter: float(rows[name][column]) for counter, column in _COLUMNS.items()}
-            for name in (*self._interfaces.counted, *self._interfaces.stacked)
-            if len(rows.get(name, ())) > max(_COLUMNS.values())
-        }
+        every = (*self._interfaces.counted, *self._interfaces.stacked)
+        found = {name: parse_counters(rows.get(name, ()), _COLUMNS) for name in every}
+        return {name: values for name, values in found.items() if values is not None}
 
     def _scan(self) -> None:
         kernel = self.context.kernel
@@ -192,7 +190,9 @@ class NetworkCollector(Collector):
             columns = line.split()
             # The 13th says which core it is; before Linux 5.10 only the order does.
             core = columns[12] if len(columns) > 12 else f"{number:08x}"
-            cores[core] = {"drops": float(int(columns[1], 16)), "squeezed": float(int(columns[2], 16))}
+            counted = parse_counters(columns, {"drops": 1, "squeezed": 2}, base=16)
+            if counted is not None:
+                cores[core] = counted
         interval = self._cores.since(cores, now)
         values: dict[str, float] = {}
         if interval is None:

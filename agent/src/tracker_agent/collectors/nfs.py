@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .collector import Collector, Context, Metric, NothingHere, Reading
-from .devices import DeviceGrowth, DeviceSettings, Interval, MetricNames, devices_max
+from .devices import DeviceGrowth, DeviceSettings, Interval, MetricNames, devices_max, parse_counters
 from .kernel import Kernel
 from .mounts import find_process, rank, read_mounts
 
 _SOURCE = "/proc/self/mountstats"
 #: The numbers in "bytes:" are read and written by programs (buffered, then direct), then by the server.
 _SERVER_READ, _SERVER_WRITTEN = 4, 5
+#: Columns of a line of "per-op statistics"; the first is the operation's name.
+_OPERATION = {"ops": 1, "sent": 2, "timeouts": 3, "rtt_ms": 7, "exe_ms": 8}
 _TOTALS = {
     "read.bytes_per_s": "read",
     "written.bytes_per_s": "written",
@@ -90,17 +92,18 @@ def parse_mountstats(lines: list[str]) -> dict[str, dict[str, float]]:
         elif counters is None or not words:
             continue
         elif words[0] == "bytes:" and len(words) > _SERVER_WRITTEN + 1:
-            counters["read"] = float(words[_SERVER_READ + 1])
-            counters["written"] = float(words[_SERVER_WRITTEN + 1])
+            # Words that are no numbers leave out what they would have counted.
+            counters |= parse_counters(words, {"read": _SERVER_READ + 1}) or {}
+            counters |= parse_counters(words, {"written": _SERVER_WRITTEN + 1}) or {}
         elif words[0] == "per-op":
             in_operations = True
-        elif in_operations and len(words) > 8:
-            done, sent, timeouts, _, _, _, rtt_ms, exe_ms = (float(word) for word in words[1:9])
-            counters["ops"] += done
-            counters["retransmits"] += max(0.0, sent - done)
-            counters["timeouts"] += timeouts
-            counters["rtt_ms"] += rtt_ms
-            counters["exe_ms"] += exe_ms
+        elif in_operations:
+            operation = parse_counters(words, _OPERATION)
+            if operation is not None:
+                sent = operation.pop("sent")
+                operation["retransmits"] = max(0.0, sent - operation["ops"])
+                for name, value in operation.items():
+                    counters[name] += value
     return mounts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .collector import Collector, Context, Metric, NothingHere, Reading
-from .devices import DeviceGrowth
+from .devices import DeviceGrowth, parse_counter
 from .kernel import Kernel
 
 _SNMP, _NETSTAT, _SOCKSTAT = "/proc/net/snmp", "/proc/net/netstat", "/proc/net/sockstat"
@@ -58,13 +58,13 @@ class TcpCollector(Collector):
         if "Tcp" not in tables:
             raise NothingHere("no TCP in /proc/net/snmp")
         counters = {
-            what: float(tables[table][counter])
+            what: tables[table][counter]
             for what, (table, counter) in _RATES.items()
             if counter in tables.get(table, {})
         }
         values = _sockets(kernel)
         if "CurrEstab" in tables["Tcp"]:
-            values["host.tcp.established.count"] = float(tables["Tcp"]["CurrEstab"])
+            values["host.tcp.established.count"] = tables["Tcp"]["CurrEstab"]
         interval = self._growth.since({"tcp": counters}, now)
         grown = interval.grown.get("tcp", {}) if interval else {}
         if interval is not None:
@@ -76,29 +76,31 @@ class TcpCollector(Collector):
         return Reading(values)
 
 
-def _tables(kernel: Kernel, name: str) -> dict[str, dict[str, int]]:
+def _tables(kernel: Kernel, name: str) -> dict[str, dict[str, float]]:
     """Return files of pairs of lines: the names of a protocol's counters, then the numbers."""
     lines = kernel.lines(name)
     tables = {}
     for above, below in zip(lines[::2], lines[1::2], strict=False):
         names, numbers = above.split(), below.split()
         if names and numbers and names[0] == numbers[0]:
-            pairs = zip(names[1:], numbers[1:], strict=False)
-            tables[names[0].rstrip(":")] = {each: int(number) for each, number in pairs}
+            pairs = zip(names[1:], map(parse_counter, numbers[1:]), strict=False)
+            # Some are negative: no limit to the connections is -1.
+            tables[names[0].rstrip(":")] = {each: number for each, number in pairs if number is not None}
     return tables
 
 
 def _sockets(kernel: Kernel) -> dict[str, float]:
     """Return the figures of /proc/net/sockstat: lines such as "TCP: inuse 10 orphan 0"."""
-    found: dict[str, int] = {}
+    found: dict[str, float] = {}
     for name in ("proc/net/sockstat", "proc/net/sockstat6"):
         for line in kernel.lines(name):
-            protocol, *words = line.split()
+            protocol, *words = line.split() or [""]
             if protocol in ("TCP:", "TCP6:"):
-                for word, number in zip(words[::2], words[1::2], strict=False):
-                    found[word] = found.get(word, 0) + int(number)
+                for word, number in zip(words[::2], map(parse_counter, words[1::2]), strict=False):
+                    if number is not None:
+                        found[word] = found.get(word, 0.0) + number
     names = {"inuse": "sockets.count", "tw": "time_wait.count", "orphan": "orphans.count"}
-    values = {f"host.tcp.{name}": float(found[word]) for word, name in names.items() if word in found}
+    values = {f"host.tcp.{name}": found[word] for word, name in names.items() if word in found}
     if "mem" in found:
-        values["host.tcp.memory.bytes"] = float(found["mem"] * os.sysconf("SC_PAGE_SIZE"))
+        values["host.tcp.memory.bytes"] = found["mem"] * os.sysconf("SC_PAGE_SIZE")
     return values
