@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tracker_agent.collectors.amd import AmdCollector
-from tracker_agent.collectors.asked_child import ABSENT_RECHECK_S, RESTART_FIRST_S
+from tracker_agent.collectors.amd_child import REOPEN_INTERVAL_S
+from tracker_agent.collectors.asked_child import ABSENT_RECHECK_S, RESTART_FIRST_S, RETURN_RECHECK_S
 from tracker_agent.collectors.collector import CollectorError, Context, NothingHere, Reading
 from tracker_agent.collectors.gpu_pause import GpuPause
 from tracker_agent.collectors.kernel import Kernel
@@ -317,6 +318,22 @@ def test_library_that_finds_nothing_is_asked_again_much_later(
     found = rig.sample(after_s=ABSENT_RECHECK_S)
 
     assert of(found, 0)["power.watts"] == 41
+
+
+def test_driver_that_is_replaced_is_found_within_a_minute(rigs: Any) -> None:
+    rig = rigs("mi210")
+    rig.sample()
+    good = rig.scene
+    # What a change of the driver looks like: an error of all calls, then nothing when it is opened again.
+    rig.play({"gpus": [{name: {"error": 34} for name in good["gpus"][0]}], "amdsmi_init": {"error": 34}})
+
+    assert rig.sample(after_s=2).problems
+    with pytest.raises(NothingHere, match="amdsmi_init"):
+        rig.sample(after_s=REOPEN_INTERVAL_S)
+    rig.play(good)
+    reading = rig.sample(after_s=RETURN_RECHECK_S)
+
+    assert of(reading, 0)["power.watts"] == 41
 
 
 def test_without_the_python_package_there_is_nothing_here(rigs: Any) -> None:

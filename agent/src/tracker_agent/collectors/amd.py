@@ -128,6 +128,7 @@ class AmdCollector(Collector):
     )
     cost = "one process; some milliseconds per GPU"
     deadline_s = FIRST_DEADLINE_S + 10.0
+    own_thread = True
 
     def __init__(
         self,

@@ -14,9 +14,11 @@ from .collector import CollectorError, NothingHere
 from .nvidia_process import Child
 
 RESTART_FIRST_S = 1.0
-RESTART_MAX_S = 60.0
+RESTART_MAX_S = 45.0
 #: How often a machine that has nothing is looked at again: it may get a driver without a reboot.
 ABSENT_RECHECK_S = 300.0
+#: The same where there was one since the agent started: it is being replaced.
+RETURN_RECHECK_S = 30.0
 #: How long a process that lets go of its driver is waited for; a slow driver takes its time.
 RELEASE_WAIT_S = 5.0
 #: Good answers in a row after which a restart is tried at once again.
@@ -45,6 +47,7 @@ class AskedChild:
         self._start_at = monotonic()
         self._delay_s = RESTART_FIRST_S
         self._good = 0
+        self._ever_good = False
         self._waiting: Exception | None = None
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,12 +81,13 @@ class AskedChild:
             raise self._lose(f"the process that asks the driver ended: {error}") from error
         if "absent" in answer:
             self._lose("")
-            self._start_at = self._monotonic() + ABSENT_RECHECK_S
+            self._start_at = self._monotonic() + (RETURN_RECHECK_S if self._ever_good else ABSENT_RECHECK_S)
             self._waiting = NothingHere(answer["absent"])
             raise self._waiting
         if "fatal" in answer:
             raise self._lose(str(answer["fatal"]))
         self._good += 1
+        self._ever_good = True
         if self._good >= HEALTHY_ANSWERS:
             self._delay_s = RESTART_FIRST_S
         return answer

@@ -103,6 +103,7 @@ class OpenMetricsCollector(Collector):
     cost = "about 50 µs a series"
     interval_s = 15.0
     deadline_s = ENDPOINTS_MAX * DEADLINE_S + 5.0
+    own_thread = True
     Settings = OpenMetricsSettings
 
     def __init__(self, context: Context | None = None, endpoint_deadline_s: float = DEADLINE_S) -> None:
