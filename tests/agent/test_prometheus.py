@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -553,6 +554,30 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             lambda: "tracker_host_cpu_percent " in answers(f"http://{address}/metrics"), what="the agent"
         )
         yield address
+
+
+def test_figures_of_the_machine_follow_the_settings_at_a_reload(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    config = f'[metrics]\nlisten = "{address}"\n'
+    with AgentProcess(tmp_path, "http://127.0.0.1:9", "k" * 40, extra_config=config) as process:
+
+        def found() -> dict[str, float]:
+            return of_text(answers(f"http://{address}/metrics"))
+
+        def reloaded(more: str, condition: Callable[[dict[str, float]], bool]) -> bool:
+            process.config.write_text(process.config.read_text().replace(config, config + more))
+            assert process.process is not None
+            process.process.send_signal(signal.SIGHUP)
+            return bool(wait_until(lambda: condition(found()), what=more))
+
+        wait_until(
+            lambda: "node_cpu_seconds_total{cpu=0,mode=idle}" in found(), what="figures of the machine"
+        )
+
+        assert reloaded("per_core = false\n", lambda now: "node_cpu_seconds_total{cpu=all,mode=idle}" in now)
+        assert reloaded(
+            'host = "off"\n', lambda now: "tracker_agent_ready" in now and "node_load1" not in now
+        )
 
 
 def test_real_prometheus_scrapes_the_agent_and_answers_queries(agent: str, tmp_path: Path) -> None:
