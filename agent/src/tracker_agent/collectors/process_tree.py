@@ -58,7 +58,7 @@ def owners(
     former: Iterable[tuple[int, int]] = (),
     is_same: Callable[[int], bool] = lambda _: True,
 ) -> dict[int, int]:
-    """Return the writer of each process below one, the writers themselves included.
+    """Return the writer of each process below one, the writers themselves included; parents come first.
 
     former: (pid, writer) of the time before. Who was below a writer stays there though its parent has gone
     and it is init's child now, as long as is_same(pid) says that it is the same process.

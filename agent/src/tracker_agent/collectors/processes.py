@@ -15,7 +15,7 @@ from .collector import Collector, Context, LiveRun, Metric, Reading
 from .gpu_processes import GpuProcess
 from .kernel import Kernel
 from .pace import Pace
-from .process_growth import Grown, ended_below, grown, total
+from .process_growth import Debt, Grown, debt_of, ended_below, grown, total
 from .process_stat import TICKS_PER_S, Process, read_io, read_process
 from .process_tree import ParentTable, owners
 
@@ -61,6 +61,7 @@ class ProcessesCollector(Collector):
         self._at: float | None = None
         self._uptime_ticks: int | None = None
         self._closed_to_us: set[tuple[int, int]] = set()
+        self._debts: dict[tuple[int, int], Debt] = {}
 
     def sample(self) -> Reading:
         streams = by_writer(self.context.live_runs())
@@ -101,6 +102,7 @@ class ProcessesCollector(Collector):
         return found
 
     def _read(self, belongs: Iterable[int]) -> dict[int, Process]:
+        """Read the processes in the order given, parents first."""
         found = {}
         closed = set()
         for pid in belongs:
@@ -116,6 +118,8 @@ class ProcessesCollector(Collector):
                 if io is None and process.zombie and before is not None and before.start == process.start:
                     io = before.io
                 if io is None:
+                    if not self._is_there(process):
+                        continue
                     closed.add(identity)
                 process = process._replace(io=io)
             found[pid] = process
@@ -128,19 +132,27 @@ class ProcessesCollector(Collector):
         """Return what each tree used since the pass before; writers that were not known then are left out."""
         ended = ended_below(self._before, processes)
         parts: dict[int, list[Grown]] = {}
+        debts: dict[tuple[int, int], Debt] = {}
         for pid, process in processes.items():
             writer = belongs[pid]
             if not self._knew(writer, processes):
                 continue
-            gone = ended.get(pid, ())
-            part = grown(
+            fresh = Debt()
+            for gone in ended.get(pid, ()):
+                fresh = fresh.plus(debt_of(gone, foreign=former.get(gone.pid) != writer))
+                # What it had not paid when it ended is its parent's to pay, who gets all that it had.
+                fresh = fresh.plus(self._debts.get((gone.pid, gone.start), Debt()))
+            part, debt = grown(
                 process,
                 self._before.get(pid),
-                gone,
                 born=self._uptime_ticks is not None and process.start >= self._uptime_ticks,
-                foreign=any(former.get(each.pid) != writer for each in gone),
+                fresh=fresh,
+                carried=self._debts.get((pid, process.start), Debt()),
             )
             parts.setdefault(writer, []).append(part)
+            if debt:
+                debts[pid, process.start] = debt
+        self._debts = debts
         return {writer: total(grown_parts) for writer, grown_parts in parts.items()}
 
     def _knew(self, writer: int, processes: Mapping[int, Process]) -> bool:
@@ -148,8 +160,12 @@ class ProcessesCollector(Collector):
         return before is not None and now is not None and before.start == now.start
 
     def _is_same(self, pid: int) -> bool:
-        process, before = read_process(self._kernel, pid), self._before.get(pid)
-        return process is not None and before is not None and process.start == before.start
+        before = self._before.get(pid)
+        return before is not None and self._is_there(before)
+
+    def _is_there(self, process: Process) -> bool:
+        found = read_process(self._kernel, process.pid)
+        return found is not None and found.start == process.start
 
     def _read_uptime(self) -> int | None:
         """Return the ticks since boot, as births are counted in."""
@@ -163,6 +179,7 @@ class ProcessesCollector(Collector):
     def _forget(self) -> None:
         self._before, self._owners, self._at, self._uptime_ticks = {}, {}, None, None
         self._closed_to_us = set()
+        self._debts = {}
         self._table.clear()
 
 
