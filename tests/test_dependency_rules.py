@@ -15,7 +15,7 @@ from tests.support.imports import Import, Module, imports_of, is_in, our_modules
 #: The one module through which each outside library comes in.
 DOORS = {
     "watchdog": ("tracker_agent.watcher",),
-    "pynvml": ("tracker_agent.collectors.nvidia_child",),
+    "pynvml": ("tracker_agent.collectors.nvidia_calls",),
     "systemd": ("tracker_agent.systemd",),
     "sqlalchemy": ("tracker_server.store",),
     "alembic": ("tracker_server.store",),

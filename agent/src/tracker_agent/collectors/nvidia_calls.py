@@ -1,4 +1,4 @@
-"""Calls of NVML: what its errors mean here, and what is left alone for a while because it failed.
+"""The door to pynvml: calls of NVML, what its errors mean here, and what is left alone because it failed.
 
 Runs in the child process that asks the driver. pynvml may be older than we are and lack functions; the
 driver may be older than pynvml and lack symbols: both are the same as a GPU that does not offer something.
@@ -62,6 +62,33 @@ class Lost(Exception):
     """One GPU does not answer any more; the others do."""
 
 
+class NvmlError(Exception):
+    """A call failed, with an error code of NVML."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(error_text(code))
+        self.code = code
+
+
+def call(name: str, *arguments: Any) -> Any:
+    """Return what a function of NVML answers. Raise NvmlError."""
+    function = getattr(pynvml, name, None)
+    if function is None:
+        raise NvmlError(_FUNCTION_NOT_FOUND)
+    try:
+        return function(*arguments)
+    except pynvml.NVMLError as error:
+        raise NvmlError(error.value) from error
+    except pynvml.NVMLLibraryMismatchError as error:
+        # No NVMLError: what pynvml makes of a symbol that an old driver lacks.
+        raise NvmlError(_FUNCTION_NOT_FOUND) from error
+
+
+def structure(name: str) -> Any:
+    """Return a type of pynvml that calls want to be filled in; None where it does not know it."""
+    return getattr(pynvml, name, None)
+
+
 class Calls:
     """Asks one GPU, and remembers what is not worth asking for."""
 
@@ -81,18 +108,10 @@ class Calls:
         """Do as ask() does, for arguments that cannot tell questions apart."""
         if self.refuses(question):
             return None
-        function = getattr(pynvml, name, None)
-        if function is None:
-            self._refused[question] = (self._monotonic() + REPROBE_S, "")
-            return None
         try:
-            value = function(*arguments)
-        except pynvml.NVMLError as error:
-            self.judge(question, error.value, name.removeprefix("nvmlDevice").removeprefix("nvml"))
-            return None
-        except pynvml.NVMLLibraryMismatchError:
-            # Not an NVMLError: what pynvml makes of a symbol that an old driver lacks.
-            self._refused[question] = (self._monotonic() + REPROBE_S, "")
+            value = call(name, *arguments)
+        except NvmlError as error:
+            self.judge(question, error.code, name.removeprefix("nvmlDevice").removeprefix("nvml"))
             return None
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")

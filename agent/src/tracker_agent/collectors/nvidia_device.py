@@ -6,9 +6,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-import pynvml
-
-from .nvidia_calls import Calls, Lost, error_text
+from .nvidia_calls import Calls, Lost, NvmlError, call
 from .nvidia_core import (
     core_values,
     link_values,
@@ -66,11 +64,11 @@ class Device:
             return
         try:
             try:
-                self.handle = pynvml.nvmlDeviceGetHandleByIndex(self.index)
-            except pynvml.NVMLError as error:
-                self.calls.judge("handle", error.value, "handle")
+                self.handle = call("nvmlDeviceGetHandleByIndex", self.index)
+            except NvmlError as error:
+                self.calls.judge("handle", error.code, "handle")
                 # The handle is no value that may be missing: without it the GPU is lost, whatever the reason.
-                raise Lost(error_text(error.value)) from error
+                raise Lost(str(error)) from error
             self._read_facts()
         except Lost as error:
             self._lost = str(error)

@@ -9,9 +9,7 @@ import os
 from collections.abc import Callable, Collection
 from typing import Any
 
-import pynvml
-
-from .nvidia_calls import ABSENT, Absent, Calls, Fatal, error_text
+from .nvidia_calls import ABSENT, Absent, Calls, Fatal, NvmlError, call
 from .nvidia_device import Device, address_of
 from .nvidia_events import XID, EventSet, as_json
 from .nvidia_gpm import Gpm
@@ -73,17 +71,17 @@ class Driver:
         if self._events is not None:
             self._events.free()
         try:
-            pynvml.nvmlShutdown()
-        except pynvml.NVMLError as error:
-            raise Fatal(f"nvmlShutdown: {error_text(error.value)}") from error
+            call("nvmlShutdown")
+        except NvmlError as error:
+            raise Fatal(f"nvmlShutdown: {error}") from error
 
     def _open(self) -> None:
         try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError as error:
-            if error.value in ABSENT:
-                raise Absent(error_text(error.value)) from error
-            raise Fatal(f"nvmlInit: {error_text(error.value)}") from error
+            call("nvmlInit")
+        except NvmlError as error:
+            if error.code in ABSENT:
+                raise Absent(str(error)) from error
+            raise Fatal(f"nvmlInit: {error}") from error
         self._opened_at = self._monotonic()
         # nvmlInit tolerates a GPU that does not work; asking for its handle then fails, for it alone.
         self._devices = [Device(index, self._gpm, self._monotonic) for index in range(self._count())]
@@ -96,9 +94,9 @@ class Driver:
 
     def _count(self) -> int:
         try:
-            return int(pynvml.nvmlDeviceGetCount())
-        except pynvml.NVMLError as error:
-            raise Fatal(f"nvmlDeviceGetCount: {error_text(error.value)}") from error
+            return int(call("nvmlDeviceGetCount"))
+        except NvmlError as error:
+            raise Fatal(f"nvmlDeviceGetCount: {error}") from error
 
     def _read(self, asleep: Collection[int], codecs: bool) -> dict[str, Any]:
         gpus = []

@@ -9,9 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import pynvml
-
-from .nvidia_calls import FATAL, Fatal, error_text
+from .nvidia_calls import FATAL, Fatal, NvmlError, call
 
 #: So many are told one by one in a sample; of more only how many there were.
 EVENTS_MAX = 20
@@ -41,8 +39,8 @@ class EventSet:
     def __init__(self) -> None:
         self._set: Any = None
         try:
-            self._set = pynvml.nvmlEventSetCreate()
-        except pynvml.NVMLError as error:
+            self._set = call("nvmlEventSetCreate")
+        except NvmlError as error:
             _raise_if_fatal(error)
 
     def register(self, device: Any) -> None:
@@ -50,11 +48,11 @@ class EventSet:
         if self._set is None:
             return
         try:
-            offered = pynvml.nvmlDeviceGetSupportedEventTypes(device)
+            offered = call("nvmlDeviceGetSupportedEventTypes", device)
             wanted = sum(kind for kind in KINDS if kind & offered)
             if wanted:
-                pynvml.nvmlDeviceRegisterEvents(device, wanted, self._set)
-        except pynvml.NVMLError as error:
+                call("nvmlDeviceRegisterEvents", device, wanted, self._set)
+        except NvmlError as error:
             _raise_if_fatal(error)
 
     def take(self) -> tuple[list[Any], Counter[str]]:
@@ -65,8 +63,8 @@ class EventSet:
             return told, rest
         for _ in range(TAKEN_MAX):
             try:
-                event = pynvml.nvmlEventSetWait_v2(self._set, 0)
-            except pynvml.NVMLError as error:
+                event = call("nvmlEventSetWait_v2", self._set, 0)
+            except NvmlError as error:
                 # TIMEOUT: no more. Whatever else, GPU_IS_LOST say, the values of that GPU tell.
                 _raise_if_fatal(error)
                 return told, rest
@@ -80,8 +78,8 @@ class EventSet:
         """Stop listening."""
         if self._set is not None:
             try:
-                pynvml.nvmlEventSetFree(self._set)
-            except pynvml.NVMLError:
+                call("nvmlEventSetFree", self._set)
+            except NvmlError:
                 # The driver drops it when this process ends.
                 pass
             self._set = None
@@ -104,6 +102,6 @@ def as_json(event: Any, index: int | None) -> dict[str, Any]:
     return shown
 
 
-def _raise_if_fatal(error: Any) -> None:
-    if error.value in FATAL:
-        raise Fatal(f"events: {error_text(error.value)}") from error
+def _raise_if_fatal(error: NvmlError) -> None:
+    if error.code in FATAL:
+        raise Fatal(f"events: {error}") from error

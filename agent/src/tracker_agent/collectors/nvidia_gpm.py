@@ -11,9 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pynvml
-
-from .nvidia_calls import SUCCESS, Calls
+from .nvidia_calls import SUCCESS, Calls, NvmlError, call, structure
 
 INTERVAL_MIN_S = 0.1
 #: A second sample this old measures a time nobody asked for.
@@ -21,6 +19,7 @@ INTERVAL_MAX_S = 120.0
 #: So many samples of nothing at all from a busy GPU, and the buffers are made anew: known after Xid 31.
 IDLE_SAMPLES_MAX = 5
 
+_REQUEST_VERSION = 1
 _MIB = 1024.0 * 1024.0
 _PERCENT: Mapping[int, str] = {
     1: "graphics.active.percent",
@@ -59,13 +58,13 @@ class Gpm:
     def measure(self, calls: Calls, first: Any, second: Any, rates: bool) -> dict[str, float]:
         """Return values by name. Raise Lost or Fatal."""
         if self._request is None:
-            self._request = pynvml.c_nvmlGpmMetricsGet_t()
+            self._request = structure("c_nvmlGpmMetricsGet_t")()
         request = self._request
         wanted = {**_PERCENT, **_RATES} if rates else _PERCENT
         ids = [number for number in wanted if not calls.refuses(("gpm", number))]
         if ids != self._asked:
             self._asked = ids
-            request.version = pynvml.NVML_GPM_METRICS_GET_VERSION
+            request.version = _REQUEST_VERSION
             request.numMetrics = len(ids)
             for position, number in enumerate(ids):
                 request.metrics[position].metricId = number
@@ -126,8 +125,8 @@ class GpmSamples:
         for sample in (self._before, self._spare):
             if sample is not None:
                 try:
-                    pynvml.nvmlGpmSampleFree(sample)
-                except pynvml.NVMLError:
+                    call("nvmlGpmSampleFree", sample)
+                except NvmlError:
                     pass
         self._before = self._spare = None
         self._idle = 0

@@ -12,9 +12,7 @@ import ctypes
 from collections.abc import Mapping
 from typing import Any
 
-import pynvml
-
-from .nvidia_calls import Calls
+from .nvidia_calls import Calls, structure
 from .nvidia_fields import ALL_LINKS, Counters, Field, Values
 
 _LINK_COUNT, _LINK_STATE, _LINK_VERSION = 91, 165, 166
@@ -114,8 +112,8 @@ class NvLinks:
 
     def fabric_values(self, device: Any) -> dict[str, float | None]:
         """Return whether the GPU has joined the fabric of its NVSwitches; nothing where there are none."""
-        kind = getattr(pynvml, "c_nvmlGpuFabricInfoV_t", None)
-        if kind is None:
+        kind = structure("c_nvmlGpuFabricInfoV_t")
+        if kind is None or not self._count:
             return {}
         fabric = kind()
         question, function = "fabric", "nvmlDeviceGetGpuFabricInfoV"
