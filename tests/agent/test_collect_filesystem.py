@@ -360,19 +360,24 @@ def test_mount_that_fails_is_asked_again_less_and_less_often(tmp_path: Path, mou
 def test_mount_that_healed_is_asked_as_often_as_before(tmp_path: Path, mounts: Mounts) -> None:
     host = host_with(tmp_path, "/data fuse.sshfs ada@store:/w")
     collector = collector_of(host, mounts)
-    mounts.answers["/data"] = OSError(errno.EIO, "broken")
+    broken = OSError(errno.EIO, "broken")
+    mounts.answers["/data"] = broken
     collector.sample()
     mounts.answers["/data"] = space()
     host.advance(RETRY_S)
 
-    reading = collector.sample()
-    mounts.asked.clear()
+    healed = collector.sample()
+    mounts.answers["/data"] = broken
     host.advance(1)
-    collector.sample()
+    again = collector.sample()
+    mounts.answers["/data"] = space()
+    host.advance(RETRY_S)
+    at_last = collector.sample()
 
-    assert reading.problems == ()
-    assert "host.filesystem.data.percent" in reading.values
-    assert mounts.asked == ["/data"]
+    assert healed.problems == at_last.problems == ()
+    assert "host.filesystem.data.percent" in healed.values
+    assert again.problems == ("/data (fuse.sshfs, ada@store:/w) fails: Input/output error",)
+    assert mounts.asked == ["/data"] * 4
 
 
 def test_threads_under_way_have_a_bound(tmp_path: Path, mounts: Mounts) -> None:

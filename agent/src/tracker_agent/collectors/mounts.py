@@ -74,7 +74,6 @@ def read_mounts(kernel: Kernel, process: str) -> list[Mount]:
         mount = Mount(
             identity, device, _unescaped(root), _unescaped(point), right[0], source, read_only="ro" in options
         )
-        points.pop(mount.point, None)
         points[mount.point] = (mount, parent)
     return [mount._replace(automounted=kinds.get(parent) == "autofs") for mount, parent in points.values()]
 
