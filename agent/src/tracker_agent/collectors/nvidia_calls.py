@@ -145,7 +145,8 @@ class Calls:
 
     def problem(self) -> str:
         """Return what failed, other than by not being offered; empty where nothing did."""
-        problems = sorted({problem for _, problem in self._refused.values() if problem})
+        now = self._monotonic()
+        problems = sorted({problem for until, problem in self._refused.values() if problem and now < until})
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         return ", ".join(problems[:3]) + more
 
