@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from tracker_agent.collectors.nvidia_fields import (
     Values,
 )
 from tracker_agent.collectors.nvidia_nvlink import NvLinks
+from tracker_agent.collectors.nvidia_processes import Processes
 
 NO_DEVICE: Any = None
 #: None: the driver had no value in this sample.
@@ -165,6 +168,40 @@ def test_pcie_counts_bytes() -> None:
     values = pcie_rates({Field(PCIE_SENT): 300, Field(PCIE_RECEIVED): 7}, counters, 3.0)
 
     assert values == {"pcie.sent.bytes_per_s": 100.0, "pcie.received.bytes_per_s": None}
+
+
+class PlayedCalls(Calls):
+    """A GPU whose one process has pid 7, and whose driver answers with the samples of a test."""
+
+    samples: Sequence[SimpleNamespace] = ()
+
+    def ask_as(self, question: Hashable, name: str, *arguments: Any) -> Any:
+        if name == "nvmlDeviceGetProcessUtilization":
+            return list(self.samples)
+        return [SimpleNamespace(pid=7, usedGpuMemory=100), SimpleNamespace(pid=7, usedGpuMemory=20)]
+
+
+def shares(calls: PlayedCalls, processes: Processes, *samples: tuple[int, int]) -> float | None:
+    calls.samples = [SimpleNamespace(pid=7, timeStamp=at, smUtil=share) for at, share in samples]
+    rows = processes.read(NO_DEVICE)
+    assert rows is not None
+    (row,) = rows
+    assert (row["pid"], row["memory_bytes"]) == (7, 120), "both contexts of the process together"
+    share: float | None = row["sm_percent"]
+    return share
+
+
+def test_process_is_as_busy_as_its_samples_since_the_last_time_say() -> None:
+    calls = PlayedCalls(MovedClock())
+    processes = Processes(calls)
+
+    past = shares(calls, processes, (1000, 90))
+    busy = shares(calls, processes, (1000, 90), (2000, 40), (3000, 60), (4000, 0xFFFFFFFF))
+    idle = shares(calls, processes)
+
+    assert past is None, "the driver remembers what was before"
+    assert busy == 50.0
+    assert idle == 0.0
 
 
 def test_what_is_not_offered_is_left_alone_longer_than_what_failed() -> None:
