@@ -93,7 +93,7 @@ class CgroupCollector(Collector):
         self._places = Places(self.context.kernel)
         self._pace = Pace(PACE_SHARE, PACE_LONGEST_S)
         self._groups: dict[GroupName, _Group] = {}
-        self._crowds: dict[str, _Crowd] = {}
+        self._crowds: dict[CrowdPlace, _Crowd] = {}
         self._mounts_due = float("-inf")
 
     def sample(self) -> Reading:
@@ -118,10 +118,10 @@ class CgroupCollector(Collector):
         vanished = [group for name, group in before.items() if name not in members]
         # Before the groups, which the kernel counts kills in before those above them.
         self._crowds = {
-            path: self._crowds.get(path) or _Crowd(path, self.context)
-            for path in {crowd_of(inside.member) for inside in members.values()}
+            place: self._crowds.get(place) or _Crowd(place, self.context)
+            for place in {crowd_of(inside.member) for inside in members.values()}
             | {group.crowd for group in vanished}
-            if path is not None
+            if place is not None
         }
         for crowd in self._crowds.values():
             crowd.read(now)
@@ -191,7 +191,7 @@ class _Group:
         #: Processes killed for memory since the sample before.
         self.killed = 0
         #: The directory above, where it has neighbours of its kind.
-        self.crowd: str | None = None
+        self.crowd: CrowdPlace | None = None
 
     def read(self, inside: _Inside, now: float) -> dict[str, float]:
         """Return the values of this moment; empty where the group is gone, or nothing is told of it."""
@@ -246,46 +246,53 @@ class _Group:
         return values
 
 
+class CrowdPlace(NamedTuple):
+    """Where a group that holds several of one kind is, and its path as the kernel names it."""
+
+    directory: str
+    path: str
+
+
 class _Crowd:
     """The group above several of one kind, which counts the kills of all below it, removed ones too."""
 
-    def __init__(self, path: str, context: Context) -> None:
-        self._path = path
+    def __init__(self, place: CrowdPlace, context: Context) -> None:
+        self._place = place
         self._context = context
         self._growth = Growth()
         self._killed = 0
 
     def read(self, now: float) -> None:
         """Count the kills since the sample before."""
-        count = self._context.kernel.table(f"{self._path}/memory.events").get("oom_kill")
-        counters = {} if count is None else {self._path: float(count)}
-        self._killed += int(self._growth.since(counters, now).get(self._path, 0))
+        count = self._context.kernel.table(f"{self._place.directory}/memory.events").get("oom_kill")
+        counters = {} if count is None else {"oom_kill": float(count)}
+        self._killed += int(self._growth.since(counters, now).get("oom_kill", 0))
 
     def events(self, groups: Iterable[_Group], vanished: Iterable[_Group]) -> list[Event]:
         """Return what ended for want of memory with a group that is gone already, or beside those known."""
-        self._killed -= sum(group.killed for group in groups if group.crowd == self._path)
+        self._killed -= sum(group.killed for group in groups if group.crowd == self._place)
         # Less than nothing: a group was read after a kill that is not counted here yet, but will be.
         killed, self._killed = max(0, self._killed), min(0, self._killed)
         if not killed:
             return []
-        gone = [group for group in vanished if group.crowd == self._path]
+        gone = [group for group in vanished if group.crowd == self._place]
         if len(gone) == 1:
             return [gone[0].event(killed, self._context.wall_ns())]
-        path = "/" + self._path
+        path = self._place.path
         text = f"The kernel killed {_processes(killed)} for memory in a control group below {path}"
         facts = {"cgroup": path, "oom_kills": killed}
         return [Event(self._context.wall_ns(), "Out of memory beside a run", text, "warn", facts)]
 
 
-def crowd_of(member: Membership) -> str | None:
+def crowd_of(member: Membership) -> CrowdPlace | None:
     """Return the directory that holds a group's neighbours, where it counts their kills (version 2)."""
     memory = member.place("memory")
     if memory is None or memory.version == 1 or not member.name.levels_to_crowd:
         return None
-    directory = memory.directory
+    directory, path = memory.directory, member.name.path
     for _ in range(member.name.levels_to_crowd):
-        directory = os.path.dirname(directory)
-    return directory if len(directory) > len(memory.top) else None
+        directory, path = os.path.dirname(directory), os.path.dirname(path)
+    return CrowdPlace(directory, path) if len(directory) > len(memory.top) else None
 
 
 def _processes(count: int) -> str:

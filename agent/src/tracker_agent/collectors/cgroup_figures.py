@@ -162,7 +162,7 @@ def _quota(kernel: Kernel, version: int, directory: str) -> float | None:
     else:
         files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
         numbers = tuple(kernel.word(f"{directory}/{file}") or "" for file in files)
-    if not all(number.isdigit() and int(number) > 0 for number in numbers):
+    if not all(number.isdecimal() and int(number) > 0 for number in numbers):
         return None  # "max", or -1
     return 100.0 * int(numbers[0]) / int(numbers[1])
 
@@ -183,7 +183,7 @@ def count_list(text: str) -> int | None:
     count = 0
     for part in text.split(","):
         first, _, last = part.partition("-")
-        if not first.isdigit() or not (last or first).isdigit():
+        if not first.isdecimal() or not (last or first).isdecimal():
             return None
         count += int(last or first) - int(first) + 1
     return count
@@ -221,7 +221,7 @@ def parse_io_stat(text: str) -> dict[str, tuple[int, int]]:
         device, _, rest = line.partition(" ")
         figures = dict(pair.split("=", 1) for pair in rest.split() if "=" in pair)
         numbers = [figures.get(name, "") for name in ("rbytes", "wbytes")]
-        if all(number.isdigit() for number in numbers):
+        if all(number.isdecimal() for number in numbers):
             found[device] = (int(numbers[0]), int(numbers[1]))
     return found
 
@@ -231,7 +231,7 @@ def parse_io_service_bytes(text: str) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     for line in text.splitlines():
         words = line.split()
-        if len(words) != 3 or not words[2].isdigit():
+        if len(words) != 3 or not words[2].isdecimal():
             continue
         read, written = found.get(words[0], (0, 0))
         if words[1] == "Read":
@@ -246,5 +246,5 @@ def _pressure(kernel: Kernel, place: Place, found: Figures) -> None:
         for line in kernel.lines(f"{place.directory}/{file}.pressure"):
             kind, _, figures = line.partition(" ")
             microseconds = figures.rpartition("total=")[2]
-            if (file, kind) in _PRESSURES and microseconds.isdigit():
+            if (file, kind) in _PRESSURES and microseconds.isdecimal():
                 found.counters[f"cgroup.pressure.{file}.{kind}.percent"] = int(microseconds) / 1e4
