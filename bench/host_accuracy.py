@@ -69,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory, load(Path(directory)):
         time.sleep(SETTLE_S)
         windows = measure(Path(directory), options.window, options.seconds // options.window)
-    figures = compared(windows)
+    figures, idle = compared(windows)
     differing = sorted(name for name, each in figures.items() if not each["within"])
     record(
         "host_accuracy",
@@ -78,6 +78,7 @@ def main() -> None:
             "window_s": options.window,
             "windows": len(windows),
             "figures_compared": len(figures),
+            "idle": idle,
             "differing": differing,
             "target_met": not differing,
             "compared": figures,
@@ -89,7 +90,7 @@ def measure(directory: Path, window_s: int, count: int) -> list[Window]:
     """Let everybody measure the same windows."""
     context = Context(kernel=Kernel(str(_root(directory / "root"))))
     collectors = [COLLECTORS[name](context) for name in SUBJECTS]
-    exporter = NodeExporter()
+    exporter = NodeExporter(arguments=("--collector.netdev.device-exclude=^$",))
     builder = WindowBuilder()
     ours, scrapes = [], []
     sysstat = Sysstat(directory, window_s, count)
@@ -109,7 +110,13 @@ def measure(directory: Path, window_s: int, count: int) -> list[Window]:
     return [
         Window(*each)
         for each in zip(
-            ours[1:], theirs["mpstat"], theirs["iostat"], theirs["sar"], scrapes, scrapes[1:], strict=False
+            ours[1:],
+            theirs["mpstat"],
+            theirs["iostat"],
+            theirs["sar"],
+            scrapes[:-1],
+            scrapes[1:],
+            strict=True,
         )
     ]
 
@@ -132,9 +139,9 @@ def _root(root: Path) -> Path:
     return root
 
 
-def compared(windows: Sequence[Window]) -> dict[str, dict[str, Any]]:
-    """Return how far each figure is from each peer's, by "figure peer"."""
-    found = {}
+def compared(windows: Sequence[Window]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return how far each figure is from each peer's, by "figure peer"; and those that were always 0."""
+    found, idle = {}, []
     for name, which, peers in rows():
         for peer, theirs in peers.items():
             pairs = [
@@ -142,9 +149,11 @@ def compared(windows: Sequence[Window]) -> dict[str, dict[str, Any]]:
                 for window in windows
                 if name in window.ours and (value := theirs(window)) is not None
             ]
-            if pairs:
+            if not any(map(any, pairs)):
+                idle.append(f"{name} {peer}")
+            elif pairs:
                 found[f"{name} {peer}"] = _difference(name, pairs)
-    return found
+    return found, idle
 
 
 def _difference(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
@@ -191,9 +200,8 @@ def _cpu() -> list[tuple[str, int, dict[str, Peers]]]:
         return {"node_exporter": share}
 
     def core_max(window: Window) -> float | None:
-        return max(
-            100 - each["idle"] - each["iowait"] for each in window.mpstat["cpu-load"] if each["cpu"] != "all"
-        )
+        cores = [each for each in window.mpstat["cpu-load"] if each["cpu"] != "all"]
+        return max(100.0 - float(each["idle"]) - float(each["iowait"]) for each in cores)
 
     def switches(word: str) -> Peers:
         return lambda window: window.sar["process-and-context-switch"][word]
@@ -321,7 +329,7 @@ _NO_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd")
 
 
 def _network() -> list[tuple[str, int, dict[str, Peers]]]:
-    def both(device: str, sar: str, exporter: str, unit: int = 1) -> dict[str, Peers]:
+    def both(device: str, sar: str, exporter: str, unit: int) -> dict[str, Peers]:
         def by_sar(window: Window) -> float | None:
             found = [each for each in window.sar["network"]["net-dev"] if each["iface"] == device]
             return found[0][sar] * unit if found else None
@@ -332,13 +340,13 @@ def _network() -> list[tuple[str, int, dict[str, Peers]]]:
         }
 
     return [
-        (f"host.network.{device}.{name}", _MEAN, both(device, *peers))
+        (f"host.network.{device}.{name}", _MEAN, both(device, sar, exporter, unit))
         for device in ("lo", "eth0")
-        for name, peers in {
+        for name, (sar, exporter, unit) in {
             "received.bytes_per_s": ("rxkB", "receive_bytes", KIB),
             "sent.bytes_per_s": ("txkB", "transmit_bytes", KIB),
-            "received.packets_per_s": ("rxpck", "receive_packets"),
-            "sent.packets_per_s": ("txpck", "transmit_packets"),
+            "received.packets_per_s": ("rxpck", "receive_packets", 1),
+            "sent.packets_per_s": ("txpck", "transmit_packets", 1),
         }.items()
     ]
 

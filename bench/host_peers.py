@@ -49,12 +49,12 @@ class Scrape(NamedTuple):
 class NodeExporter:
     """A prometheus-node-exporter on a port of its own, as Debian sets it up by default."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), arguments: Sequence[str] = ()) -> None:
         need(NODE_EXPORTER)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        arguments = [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
+        arguments = [*arguments, f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
         if root != Path("/"):
             arguments += [f"--path.procfs={root}/proc", f"--path.sysfs={root}/sys"]
         self._url = f"http://127.0.0.1:{port}/metrics"
@@ -110,7 +110,7 @@ class Sysstat:
         self._iostat = start("iostat", "-o", "JSON", "-d", "-k", "-y", *times)
         self._sadc = start(SADC, "-S", "XALL", str(window_s), str(windows + 1), str(self._file))
 
-    def results(self) -> dict[str, list[Any]]:
+    def results(self) -> dict[str, Sequence[Any]]:
         """Wait for the last window; return what each program says of each, by program."""
         mpstat = json.loads(self._mpstat.communicate(timeout=60)[0])
         iostat = json.loads(self._iostat.communicate(timeout=60)[0])
