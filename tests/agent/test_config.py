@@ -100,6 +100,8 @@ def test_every_setting_can_be_given_by_variable(tmp_path: Path) -> None:
         "FILES_BYTES_MAX": "5",
         "METRICS_LISTEN": "127.0.0.1:9464",
         "METRICS_ALLOW_REMOTE": "true",
+        "METRICS_HOST": "off",
+        "METRICS_PER_CORE": "false",
         "CRASH_KERNEL_LOG": "off",
         "SAMPLER_ENABLED": "false",
         "SAMPLER_INTERVAL_S": "7",
@@ -124,6 +126,7 @@ def test_every_setting_can_be_given_by_variable(tmp_path: Path) -> None:
     assert (config.limits.state_bytes, config.limits.spool_bytes_per_user) == (2**30, 10 * 2**30)
     assert (config.retention.shipped_s, config.files.enabled, config.files.bytes_max) == (0, False, 5)
     assert (config.metrics.listen, config.crash.kernel_log) == ("127.0.0.1:9464", "off")
+    assert (config.metrics.host, config.metrics.per_core) == ("off", False)
 
 
 @pytest.mark.parametrize(
