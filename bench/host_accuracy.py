@@ -23,7 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.host_load import load
-from bench.host_peers import NodeExporter, Scrape, Sysstat
+from bench.host_peers import NODE_EXPORTER, SYSSTAT, NodeExporter, Scrape, Sysstat, need
 from bench.recording import record
 from tracker_agent.collectors.chosen import COLLECTORS
 from tracker_agent.collectors.collector import Collector, Context
@@ -65,6 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.window % INTERVAL_S or options.seconds < 2 * options.window:
         parser.error("--window must be a multiple of 2, and --seconds two windows at least")
+    need(*SYSSTAT, NODE_EXPORTER)
     # Not below /tmp, which may be memory.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory, load(Path(directory)):
         time.sleep(SETTLE_S)

@@ -25,7 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.agent_footprint import cpu_s, rss_mib
-from bench.host_peers import NodeExporter
+from bench.host_peers import NODE_EXPORTER, NodeExporter, need
 from bench.recording import record
 from tests.support.fixture_host import FixtureHost
 from tracker_agent.collectors.chosen import build_collectors
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
+    need(NODE_EXPORTER)
     with tempfile.TemporaryDirectory() as directory:
         roots = {"this_machine": Path("/"), "128_cores": Path(directory, "host")}
         FixtureHost("amd-128c", roots["128_cores"])

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 NODE_EXPORTER = "prometheus-node-exporter"
 #: sadc is not for people, so it is not on PATH.
 SADC = "/usr/lib/sysstat/sadc"
+SYSSTAT = ("mpstat", "iostat", "sadf", SADC)
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 START_S_MAX = 20.0
@@ -97,7 +98,7 @@ class Sysstat:
     """mpstat, iostat and sadc (which sar reads), each over the same windows."""
 
     def __init__(self, directory: Path, window_s: int, windows: int) -> None:
-        need("mpstat", "iostat", "sadf", SADC)
+        need(*SYSSTAT)
         self._file = directory / "sar"
         self._windows = windows
         times = [str(window_s), str(windows)]

@@ -53,7 +53,7 @@ class ThermalCollector(Collector):
 
     name = "thermal"
     interval_s = 10.0
-    cost = "a file for each chip and one for each core; NVMe disks are asked; 3 ms with 128 cores"
+    cost = "a file for each chip and one for each core; each NVMe disk is asked"
     metrics = (
         Metric("host.thermal.cpu.celsius", "°C", "hwmon temp*_input", "the hottest processor"),
         Metric("host.thermal.max.celsius", "°C", "hwmon, thermal zones", "the hottest chip of all"),
