@@ -214,7 +214,8 @@ def test_only_so_many_streams_that_never_arrive_have_samples(
 ) -> None:
     monkeypatch.setattr(writer_samples, "UNKNOWN_MAX", 3)
     run, own = StreamBytes(), host()
-    alice.send(run)
+    own.sample({"cpu": WINDOW}, run)
+    alice.send(run, own)
     ghosts = [StreamBytes() for _ in range(5)]
     for ghost in ghosts[:2]:
         own.sample({"cpu": WINDOW}, ghost)
@@ -226,7 +227,7 @@ def test_only_so_many_streams_that_never_arrive_have_samples(
     alice.send(own)
 
     assert problems(alice, own) == {"SAMPLE about streams that have not arrived, too many of them": 4}
-    assert sampled(alice) == {"system.0.cpu": [5.0, 5.0]}
+    assert sampled(alice) == {"system.0.cpu": [5.0, 5.0, 5.0]}
     with alice.store.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM writer_samples").scalar_one() == 4
 
@@ -310,6 +311,18 @@ def test_a_resumed_run_keeps_the_samples_of_each_of_its_writers(alice: Committer
     assert sampled(alice) == {"system.0.cpu": [5.0], "system.1.cpu": [1.0]}
 
 
+def test_of_two_windows_of_one_moment_that_of_the_later_agent_is_the_last(alice: Committer) -> None:
+    run, before, after = StreamBytes(), host(), host()
+    before.alert("so that its window lies further back in the stream", time=START)
+    before.sample({"cpu": (1.0, 1.0, 1.0, 1.0, 1)}, run)
+    after.sample({"cpu": (2.0, 2.0, 2.0, 2.0, 1)}, run)
+
+    alice.send(run, before)
+    alice.send(after)
+
+    assert sampled(alice) == {"system.0.cpu": [1.0, 2.0]}
+
+
 # --- events of hosts ---
 
 
@@ -360,7 +373,7 @@ def test_a_host_keeps_its_newest_events(alice: Committer, monkeypatch: pytest.Mo
     other.alert("elsewhere")
     for number in range(3):
         own.alert(str(number))
-    alice.send(own, other)
+    alice.send(other, own)
     for number in range(3, 12):
         own.alert(str(number))
 
