@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.gpu_scene import MovedClock
-from tracker_agent.collectors.nvidia_calls import REPROBE_S, RETRY_S, Calls, Fatal, Lost, absent
+from tracker_agent.collectors.nvidia_calls import FORGET_S, REPROBE_S, RETRY_S, Calls, Fatal, Lost, absent
 from tracker_agent.collectors.nvidia_core import pcie_rates, power_values, throttle_values
 from tracker_agent.collectors.nvidia_fields import (
     ALL_LINKS,
@@ -216,10 +216,21 @@ def test_what_is_not_offered_is_left_alone_longer_than_what_failed() -> None:
     assert [calls.refuses(question) for question in "abc"] == [True, True, False]
     assert calls.problem() == "B: Unknown (999)"
     clock.now += RETRY_S
-    assert calls.problem() == "", "nobody asks again, perhaps"
+    assert calls.problem() == "B: Unknown (999)", "it is asked again with the next sample"
     assert [calls.refuses(question) for question in "ab"] == [True, False]
+    assert calls.problem() == ""
     clock.now += REPROBE_S - RETRY_S
     assert not calls.refuses("a")
+
+
+def test_problem_of_a_question_that_is_not_asked_any_more_is_forgotten() -> None:
+    clock = MovedClock()
+    calls = Calls(clock)
+    calls.judge("link 17", 999, "field 161")
+
+    clock.now += RETRY_S + FORGET_S
+
+    assert calls.problem() == ""
 
 
 def test_errors_of_the_gpu_and_of_the_driver_are_told_apart() -> None:

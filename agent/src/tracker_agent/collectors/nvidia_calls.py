@@ -15,6 +15,8 @@ import pynvml
 REPROBE_S = 300.0
 #: What failed for another reason is asked for again this much later, and named until then.
 RETRY_S = 30.0
+#: A problem nobody asked about again this much after its time is over: its question is of the past.
+FORGET_S = 10.0
 
 SUCCESS = 0
 _UNINITIALIZED, _INVALID_ARGUMENT, _NOT_SUPPORTED, _NO_PERMISSION = 1, 2, 3, 4
@@ -146,7 +148,9 @@ class Calls:
     def problem(self) -> str:
         """Return what failed, other than by not being offered; empty where nothing did."""
         now = self._monotonic()
-        problems = sorted({problem for until, problem in self._refused.values() if problem and now < until})
+        problems = sorted(
+            {problem for until, problem in self._refused.values() if problem and now < until + FORGET_S}
+        )
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         return ", ".join(problems[:3]) + more
 
