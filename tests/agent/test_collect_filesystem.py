@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,6 +51,7 @@ class Mounts:
         self.asked: list[str] = []
         self.under_way: dict[str, int] = {}
         self.most_under_way: dict[str, int] = {}
+        self.delay_s = 0.0
         self._hanging: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
 
@@ -71,6 +73,7 @@ class Mounts:
         try:
             if path in self._hanging:
                 self._hanging[path].wait()
+            time.sleep(self.delay_s)
             answer = self.answers.get(path, space())
             if isinstance(answer, OSError):
                 raise answer
@@ -331,6 +334,18 @@ def test_mount_that_comes_back_is_measured_again(tmp_path: Path, mounts: Mounts)
 
     assert reading.values["host.filesystem.stuck.count"] == 0
     assert [(event.title, event.level) for event in reading.events] == [("/data answers again", "info")]
+
+
+def test_mount_that_healed_is_waited_for_again(tmp_path: Path, mounts: Mounts) -> None:
+    host = host_with(tmp_path, "/data nfs4 filer:/export")
+    collector = collector_of(host, mounts, HANGING_S)
+    mounts.hang("/data")
+    collector.sample()
+    mounts.let_go("/data")
+    wait_until(lambda: _healthy(collector, host), what="the mount to be measured")
+    mounts.delay_s = 0.2
+
+    assert collector.sample().problems == ()
 
 
 def _healthy(collector: FilesystemCollector, host: FixtureHost) -> Any:
