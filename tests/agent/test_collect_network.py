@@ -85,6 +85,7 @@ def test_named_are_cards_and_what_leads_outside_on_them(tmp_path: Path) -> None:
 
 def test_cards_are_named_before_what_stands_on_them(tmp_path: Path) -> None:
     host = take("amd-128c", tmp_path)
+    host.grow(DEV, "br0", RECEIVED, 10**15)
     collector = begun(host, settings=DeviceSettings(devices_max=3))
 
     assert named(later(host, collector)) == {"eth9", "eth8", "eth7"}
