@@ -380,6 +380,20 @@ def test_addresses_have_names() -> None:
         assert (found.name, found.path, found.is_local) == (name, path, local)
 
 
+def test_series_that_look_alike_keep_names_of_their_own() -> None:
+    names = openmetrics._Names(frozenset())
+    labels = (
+        {"x": "a/b"},
+        {"x": "a_b"},
+        {"x": "a.b"},
+        {"x": "a", "y": "b"},
+        {"x": "a.y=b"},
+        {"x": "é" * 500},
+    )
+
+    assert len({names.of("m", each) for each in labels}) == len(labels)
+
+
 @given(st.dictionaries(st.text(max_size=300), st.text(max_size=300), max_size=8), st.data())
 def test_names_are_bounded_and_different_for_different_series(labels: dict[str, str], data: Any) -> None:
     names = openmetrics._Names(frozenset())

@@ -32,9 +32,9 @@ ENDPOINTS_MAX = 8
 #: Of a name below host.scrape.<endpoint>; what is longer is cut and told apart by a hash.
 NAME_MAX = 160
 
-#: How DCGM says that there is no value: blank, not found, not supported, not permitted. As 64-bit integer (or
-#: the float next to it), as 32-bit integer and as float; the latter two are numbers to anybody else.
-_BLANK_INT64 = range(0x7FFFFFFFFFFFFFF0, 0x7FFFFFFFFFFFFFFF + 1)
+#: How DCGM says that there is no value (blank, not found, not supported, not permitted): four 64-bit integers
+#: that are one and the same float; and 32-bit integers and floats that are numbers to anybody else.
+_BLANK = float(2**63)
 _BLANK_DCGM = (*range(0x7FFFFFF0, 0x7FFFFFF4), *(float(2**47 + each) for each in range(4)))
 #: Kinds whose samples are totals, by what their names end in. Buckets are left out: they are many.
 _TOTALS = {
@@ -265,13 +265,13 @@ def _kind(kind: str, family: str, name: str) -> str | None:
 
 def _number(name: str, value: float | None) -> float | None:
     """Return a sample's value; None where it is none: NaN, infinite, or DCGM's ways to say so."""
-    if value is None or value in _BLANK_INT64 or (name.startswith("DCGM_") and value in _BLANK_DCGM):
+    if value is None or (name.startswith("DCGM_") and value in _BLANK_DCGM):
         return None
     try:
         number = float(value)
     except OverflowError:
         return None
-    return number if math.isfinite(number) and number != float(2**63) else None
+    return number if math.isfinite(number) and number != _BLANK else None
 
 
 class _Names:
