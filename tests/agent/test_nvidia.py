@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -22,7 +22,7 @@ from tests.support.gpu_scene import (
     gpu_scene,
     of_gpu,
 )
-from tracker_agent.collectors import nvidia
+from tracker_agent.collectors import nvidia, nvidia_process
 from tracker_agent.collectors.collector import CollectorError, NothingHere
 from tracker_agent.collectors.nvidia import NvidiaCollector
 
@@ -86,13 +86,14 @@ def test_machine_without_library_has_nothing_here_and_is_looked_at_seldom(
         library = scene.library.library_path / "libnvidia-ml.so.1"
         library.unlink()
         library.write_text("not a library")
-        started = []
-        original = nvidia.Child.__init__
-        monkeypatch.setattr(
-            nvidia.Child,
-            "__init__",
-            lambda self, command: (started.append(scene.clock.now), original(self, command))[1],
-        )
+        started: list[float] = []
+
+        class CountedChild(nvidia_process.Child):
+            def __init__(self, command: Sequence[str]) -> None:
+                started.append(scene.clock.now)
+                super().__init__(command)
+
+        monkeypatch.setattr(nvidia, "Child", CountedChild)
         for _ in range(100):
             with pytest.raises(NothingHere):
                 scene.sample()
