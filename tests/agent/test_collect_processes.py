@@ -189,6 +189,27 @@ def test_orphans_stay_with_the_run_that_started_them(machine: FakeProcesses) -> 
     assert watched.used() == pytest.approx({10: 34})
 
 
+def test_what_an_adopted_process_used_before_is_not_counted(machine: FakeProcesses) -> None:
+    # As a subreaper (prctl(2)) adopts orphans.
+    machine.born(10, INIT)
+    machine.born(60, INIT)
+    machine.born(61, 60, cpu=5000, read=5000)
+    watched = Watched(machine.root, 10)
+    machine.write()
+    watched.sample()
+
+    machine.exits(60)
+    machine.waited_for(60)
+    machine.alive[61].parent = 10
+    machine.alive[61].cpu += 9
+    machine.write()
+    first = watched.used()
+    machine.alive[61].cpu += 5
+    machine.write()
+
+    assert (first, watched.used()) == ({10: 0}, {10: pytest.approx(5)})
+
+
 def test_a_pid_that_is_used_again_is_another_process(machine: FakeProcesses) -> None:
     machine.born(10, INIT)
     machine.born(11, 10)
