@@ -108,9 +108,10 @@ def test_counters_become_rates_of_the_time_between_two_samples(make_scene: MakeS
     assert values["power.mean.watts"] == pytest.approx(400, rel=CLOSE)
     assert values["pcie.sent.bytes_per_s"] == pytest.approx(2e9, rel=CLOSE)
     assert values["pcie.received.bytes_per_s"] == pytest.approx(3e9, rel=CLOSE)
-    # Links count KiB.
+    # Links count KiB. Counters that were read at the same moment are as far off as each other.
     assert values["nvlink.sent.bytes_per_s"] == pytest.approx(1e6 * 1024, rel=CLOSE)
-    assert values["nvlink.received.bytes_per_s"] == pytest.approx(2e6 * 1024, rel=CLOSE)
+    ratio = values["nvlink.received.bytes_per_s"] / values["pcie.sent.bytes_per_s"]
+    assert ratio == pytest.approx(2e6 * 1024 / 2e9, rel=0.002)
     assert values["throttle.power_cap.percent"] == pytest.approx(25, rel=CLOSE)
     assert values["throttle.hardware_thermal.percent"] == pytest.approx(100, rel=CLOSE)
     assert values["throttle.hardware_thermal.percent"] <= 100
@@ -209,7 +210,7 @@ def test_metric_of_gpm_that_fails_is_left_out_alone(make_scene: MakeScene) -> No
 def test_buffers_of_gpm_are_not_leaked_by_reopening(make_scene: MakeScene) -> None:
     scene = make_scene()
 
-    # The stand-in ends the child at 512 buffers.
+    # The stand-in ends the child at 100 buffers.
     for turn in range(150):
         scene.play(gpus=3 + turn % 2)
         scene.sample()

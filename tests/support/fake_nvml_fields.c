@@ -160,8 +160,8 @@ EXPORT int nvmlDeviceGetFieldValues(device *gpu, int count, field_value *values)
     ENTER(gpu);
     if (gpu->mig != NO_MIG) return NOT_SUPPORTED;
     for (int i = 0; i < count; i++) {
-        /* What stands in a value that is not to be had is nothing to rely on. */
-        values[i].value.large = 0xDEADBEEFDEADBEEF;
+        /* What stands in a value that is not to be had looks like one, and is nothing to rely on. */
+        values[i].value.large = 12345;
         values[i].type = ULONGLONG;
         values[i].timestamp_us = (long long)(seconds() * 1e6L);
         values[i].latency_us = 1;

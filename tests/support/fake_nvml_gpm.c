@@ -13,7 +13,7 @@ typedef struct { unsigned version, count; sample *first, *second; metric metrics
 
 static int inside;
 /* Samples that were handed out and not freed: more than this is a leak. */
-enum { SAMPLES_MAX = 512 };
+enum { SAMPLES_MAX = 100 };
 static int samples;
 
 #define ALONE(answer) do { \
