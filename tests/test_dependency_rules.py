@@ -20,7 +20,14 @@ DOORS = {
     "sqlalchemy": ("tracker_server.store",),
     "alembic": ("tracker_server.store",),
     "obstore": ("tracker_server.store",),
-    "prometheus_client": ("tracker_agent.telemetry", "tracker_server.telemetry"),
+    "prometheus_client": (
+        "tracker_agent.collectors.openmetrics",
+        "tracker_agent.gpu_figures",
+        "tracker_agent.host_figures",
+        "tracker_agent.node_figures",
+        "tracker_agent.telemetry",
+        "tracker_server.telemetry",
+    ),
 }
 #: aiohttp's client alone; its server half is the server's framework.
 CLIENT_NAMES = tuple(

@@ -30,7 +30,7 @@ def test_readme_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     documents = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
 
-    targets = set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", documents, re.MULTILINE))
+    targets = set(re.findall(r"(?:^ {4}|`)make ([a-z-]+)", documents, re.MULTILINE))
 
     assert targets
     assert not [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)]

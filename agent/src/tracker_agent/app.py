@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, MutableMapping
 from importlib.metadata import version
 from typing import Any
 
+import psutil
+
 from tracker.protocol.identity import boot_id, machine_id
 
 from .agent_file import AgentFile, ensure_spools
@@ -389,5 +391,4 @@ def pipeline_settings(config: Config) -> PipelineSettings:
 
 
 def _rss_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.Process().memory_info().rss)

@@ -49,7 +49,7 @@ def read_figures(kernel: Kernel, group: Membership, leaves: Iterable[Place] = ()
 
 def read_limits(kernel: Kernel, group: Membership) -> dict[str, float]:
     """Return what changes seldom. A group may be closer limited by one above it than by itself."""
-    values = {}
+    values: dict[str, float] = {}
     memory, cpu, pids = group.place("memory"), group.place("cpu"), group.place("pids")
     if memory is not None:
         own, limits = _memory_limits(kernel, memory)
@@ -158,10 +158,10 @@ def _quota(kernel: Kernel, version: int, directory: str) -> float | None:
     """Return how much processor time a group may take, as percent of one core."""
     if version == 2:
         quota, _, period = (kernel.word(f"{directory}/cpu.max") or "").partition(" ")
-        numbers = (quota, period)
+        numbers = [quota, period]
     else:
         files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-        numbers = tuple(kernel.word(f"{directory}/{file}") or "" for file in files)
+        numbers = [kernel.word(f"{directory}/{file}") or "" for file in files]
     if not all(number.isdecimal() and int(number) > 0 for number in numbers):
         return None  # "max", or -1
     return 100.0 * int(numbers[0]) / int(numbers[1])

@@ -28,6 +28,7 @@ class FilesystemCollector(Collector):
     name = "filesystem"
     cost = "one file, and one short-lived thread per mount"
     interval_s = 30.0
+    own_thread = True  # a mount that dies costs seconds once
     Settings = DeviceSettings
     metrics = (
         Metric("host.filesystem.fullest.percent", "%", _SOURCE, "the fullest of them, as df counts"),
