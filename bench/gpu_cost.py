@@ -48,7 +48,8 @@ def main() -> None:
             "call_ms": options.call_ms,
             "seconds": options.seconds,
             "collector": collector_cost(library, options.seconds, options.gpus, options.call_ms),
-            "whole_agent": whole_agent(Path(directory), options.seconds),
+            "whole_agent": whole_agent(Path(directory, "with"), options.seconds),
+            "whole_agent_without_gpus": whole_agent(Path(directory, "without"), options.seconds, "off"),
         }
     figures["target_met"] = figures["collector"]["cpu_percent_of_one_core"] < CPU_PERCENT_MAX
     record("gpu_cost", figures)
@@ -94,10 +95,11 @@ def collector_cost(library: FakeNvml, seconds: float, gpus: int, call_ms: float)
     }
 
 
-def whole_agent(directory: Path, seconds: float) -> dict[str, Any]:
+def whole_agent(directory: Path, seconds: float, gpu: str = "auto") -> dict[str, Any]:
     """Run the agent itself, all collectors on, no runs, no server."""
+    directory.mkdir()
     server = ("--server", "http://127.0.0.1:9")
-    arguments = [*server, "--state-dir", f"{directory}/state", "--spool", str(directory)]
+    arguments = [*server, "--state-dir", f"{directory}/state", "--spool", str(directory), "--gpu", gpu]
     agent = subprocess.Popen(
         [sys.executable, "-m", "tracker_agent.cli", "run", *arguments], stderr=subprocess.DEVNULL
     )
