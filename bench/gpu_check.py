@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -21,8 +22,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from bench.gpu_family import children_of, cpu_s, rss_mib
 from bench.gpu_values import FIELDS, GPM, GPM_WITHIN, THROTTLE, Comparison
@@ -169,7 +168,7 @@ class Meter:
         self._began = time.monotonic()
         self._walls: list[float] = []
         self._cpus: list[float] = []
-        self._children = children_of(psutil.Process().pid)
+        self._children = children_of(os.getpid())
         self._children_before = self._children_cpu_s()
 
     @contextmanager
@@ -191,7 +190,7 @@ class Meter:
             "agent_cpu_ms_per_sample": round(1000 * sum(self._cpus) / count, 3),
             "child_cpu_ms_per_sample": round(1000 * child_cpu_s / count, 3),
             "cpu_percent_of_one_core": round(100 * (sum(self._cpus) + child_cpu_s) / elapsed_s, 3),
-            "agent_rss_mib": rss_mib([psutil.Process()]),
+            "agent_rss_mib": rss_mib([os.getpid()]),
             "child_rss_mib": rss_mib(self._children),
             "children": len(self._children),
         }

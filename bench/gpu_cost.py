@@ -18,8 +18,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.gpu_family import children_of, cpu_s, rss_mib
@@ -62,7 +60,7 @@ def collector_cost(library: FakeNvml, seconds: float, gpus: int, call_ms: float)
     cpus: list[float] = []
     try:
         began = due = time.monotonic()
-        children: list[psutil.Process] = []
+        children: list[int] = []
         child_cpu = started = 0.0
         while time.monotonic() - began < WARM_S + seconds:
             if not children and time.monotonic() - began >= WARM_S:
@@ -105,7 +103,7 @@ def whole_agent(directory: Path, seconds: float, gpu: str = "auto") -> dict[str,
     )
     try:
         time.sleep(WARM_S)
-        family = [psutil.Process(agent.pid), *children_of(agent.pid)]
+        family = [agent.pid, *children_of(agent.pid)]
         before, began = [cpu_s([each]) for each in family], time.monotonic()
         time.sleep(seconds)
         elapsed = time.monotonic() - began
