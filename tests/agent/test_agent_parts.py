@@ -184,7 +184,7 @@ async def test_watchdog_is_not_fed_while_a_loop_is_stuck(
     )
     told = Told()
     log = SimpleNamespace(logger=structlog.get_logger(), output=LogOutput())
-    agent = Agent(config, lambda: config, log, told)  # type: ignore[arg-type]
+    agent = Agent(config, lambda: config, log, told, {})  # type: ignore[arg-type]
     stuck: list[str] = []
     monkeypatch.setattr(agent, "_stuck", lambda: stuck)
     with structlog.testing.capture_logs() as logs:

