@@ -22,6 +22,8 @@ READERS_MAX = 8
 BUSY_TIMEOUT_S = 10
 #: Kept small on purpose: a large page cache was measured to buy no ingest speed (docs/storage.md).
 _CACHE_KIB = 16 * 1024
+#: Each reader's own: what they read again comes from the kernel's cache.
+_READER_CACHE_KIB = 2 * 1024
 _WAL_BYTES_KEPT = 64 * 1024 * 1024
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -57,7 +59,13 @@ class Database:
             arguments: dict[str, Any] = {"timeout": busy_timeout_s, "isolation_level": None}
             self._writer = create_engine(parsed, connect_args=arguments, pool_size=1, max_overflow=0)
             self._readers = create_engine(
-                parsed, connect_args=arguments, pool_size=READERS_MAX, max_overflow=0, pool_timeout=30
+                parsed,
+                connect_args=arguments,
+                pool_size=READERS_MAX,
+                max_overflow=0,
+                pool_timeout=30,
+                # Those that are not needed at the same time stay empty.
+                pool_use_lifo=True,
             )
             _prepare_sqlite(self._writer, begin="BEGIN IMMEDIATE", read_only=False)
             _prepare_sqlite(self._readers, begin="BEGIN", read_only=True)
@@ -120,7 +128,7 @@ def _prepare_sqlite(engine: Engine, begin: str, read_only: bool) -> None:
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute("PRAGMA journal_size_limit=%d" % _WAL_BYTES_KEPT)
         cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA cache_size=-%d" % _CACHE_KIB)
+        cursor.execute("PRAGMA cache_size=-%d" % (_READER_CACHE_KIB if read_only else _CACHE_KIB))
         cursor.execute("PRAGMA mmap_size=0")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA query_only=%d" % read_only)
