@@ -22,7 +22,7 @@ from tests.support.gpu_scene import (
     gpu_scene,
     of_gpu,
 )
-from tracker_agent.collectors import nvidia, nvidia_process
+from tracker_agent.collectors import asked_child, nvidia_process
 from tracker_agent.collectors.collector import CollectorError, NothingHere
 from tracker_agent.collectors.nvidia import NvidiaCollector
 
@@ -93,12 +93,12 @@ def test_machine_without_library_has_nothing_here_and_is_looked_at_seldom(
                 started.append(scene.clock.now)
                 super().__init__(command)
 
-        monkeypatch.setattr(nvidia, "Child", CountedChild)
+        monkeypatch.setattr(asked_child, "Child", CountedChild)
         for _ in range(100):
             with pytest.raises(NothingHere):
                 scene.sample()
         assert len(started) == 1
-        scene.clock.now += nvidia.ABSENT_RECHECK_S
+        scene.clock.now += asked_child.ABSENT_RECHECK_S
         FakeNvml(scene.library.library_path)
 
         assert of_gpu(scene.sample().values.items(), 0)["utilization.percent"] == 50
@@ -129,7 +129,7 @@ def test_child_ends_when_the_agent_is_killed(scene: GpuScene) -> None:
     script = (
         "import os, signal\nfrom tracker_agent.collectors.nvidia import NvidiaCollector\n"
         "collector = NvidiaCollector(); collector.sample()\n"
-        "print(collector._child._process.pid, flush=True)\n"
+        "print(collector._keeper.child._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     scene.play()

@@ -103,7 +103,7 @@ def test_process_that_cannot_be_killed_is_named(
     scene.play(sleep__nvmlShutdown=60_000)
     with monkeypatch.context() as patch:
         patch.setattr("subprocess.Popen.kill", lambda self: None)
-        patch.setattr("tracker_agent.collectors.nvidia.RELEASE_WAIT_S", 0.2)
+        patch.setattr("tracker_agent.collectors.asked_child.RELEASE_WAIT_S", 0.2)
 
         (problem,) = pause.begin(HOUR_S)
 

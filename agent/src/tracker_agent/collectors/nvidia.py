@@ -14,27 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..settings import CollectorSettings, setting
+from .asked_child import ChildKeeper
 from .collector import Collector, CollectorError, Context, NothingHere, Reading
 from .gpu_processes import GpuProcess
 from .nvidia_health import Happenings, Health
 from .nvidia_metrics import METRICS
 from .nvidia_pci import PciGpus
-from .nvidia_process import Child
 
 #: Where persistence mode is off, the first call takes seconds for each GPU.
 FIRST_DEADLINE_S = 60.0
 DEADLINE_S = 5.0
-RESTART_FIRST_S = 1.0
-#: Short enough that values are back within a minute.
-RESTART_MAX_S = 45.0
-#: How often a machine without a driver is looked at again: it may get one without a reboot. Where there was
-#: one, it is most likely being replaced.
-ABSENT_RECHECK_S = 300.0
-RETURN_RECHECK_S = 30.0
-#: Good answers in a row after which a restart is tried at once again.
-HEALTHY_ANSWERS = 30
-#: How long a process that is to let go of the driver by itself may take for it.
-RELEASE_WAIT_S = 5.0
 #: How long a pause waits for an answer that is under way, before it ends the process all the same.
 PAUSE_WAIT_S = 2.0
 
@@ -70,18 +59,10 @@ class NvidiaCollector(Collector):
         monotonic: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(context)
-        self._command = tuple(command)
-        self._deadline_s = deadline_s
-        self._first_deadline_s = first_deadline_s
         self._monotonic = monotonic = monotonic or self.context.monotonic
         #: Whoever holds it may start, ask and end the child.
         self._lock = threading.Lock()
-        self._child: Child | None = None
-        self._dying: Child | None = None
-        self._start_at = monotonic()
-        self._delay_s = RESTART_FIRST_S
-        self._good = 0
-        self._waiting: Exception | None = None
+        self._keeper = ChildKeeper(command, deadline_s, first_deadline_s, monotonic)
         self._pci = PciGpus(self.context.kernel, monotonic)
         self._health = Health()
         self._happenings = Happenings()
@@ -102,14 +83,11 @@ class NvidiaCollector(Collector):
         self.context.gpu_pause.drop(self._release)
         with self._lock:
             self._closed = True
-            for child in (self._child, self._dying):
-                if child is not None:
-                    child.end()
-            self._child = self._dying = None
+            self._keeper.close()
 
     def _sample(self) -> Reading:
         asleep = self._stand_aside()
-        child = self._child or self._start()
+        child = self._keeper.start()
         settings = self.context.settings
         question = {
             "asleep": asleep,
@@ -117,18 +95,15 @@ class NvidiaCollector(Collector):
             "reopen": self._pci.changed(),
         }
         try:
-            answer = self._ask(child, question)
+            answer = self._keeper.ask(child, question)
         except CollectorError as error:
             # What led to this is told now: it may be long until there is another good answer.
             events = self._happenings.tell(child.told, self._gpus, self._monotonic(), self.context.wall_ns())
             if not events:
                 raise
             return Reading({}, (str(error),), events=tuple(events))
-        self._good += 1
-        if self._good >= HEALTHY_ANSWERS:
-            self._delay_s = RESTART_FIRST_S
         if self._pci.note(answer["gpus"]):
-            self._let_go(RELEASE_WAIT_S)
+            self._keeper.let_go()
         return self._reading(child.told, answer)
 
     def _stand_aside(self) -> list[int]:
@@ -144,77 +119,23 @@ class NvidiaCollector(Collector):
                 reason = "the GPUs had nothing to do and are given a minute to fall asleep"
             else:
                 return asleep
-        self._let_go(RELEASE_WAIT_S)
+        self._keeper.let_go()
         raise NothingHere(reason)
-
-    def _ask(self, child: Child, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Return an answer with values. Raise NothingHere or CollectorError, with the child lost."""
-        deadline_s = self._deadline_s if child.answered else self._first_deadline_s
-        try:
-            answer = child.ask(question, deadline_s)
-        except TimeoutError as error:
-            raise self._lose(f"the driver did not answer within {deadline_s:g} s") from error
-        except (OSError, ValueError) as error:
-            raise self._lose(f"the process that asks the driver ended: {error}") from error
-        if "absent" in answer:
-            self._lose("")
-            self._start_at = self._monotonic() + (RETURN_RECHECK_S if self._gpus else ABSENT_RECHECK_S)
-            self._waiting = NothingHere(answer["absent"])
-            raise self._waiting
-        if "fatal" in answer:
-            raise self._lose(str(answer["fatal"]))
-        return answer
-
-    def _start(self) -> Child:
-        """Return a new child. Raise what is waited for while there must be none."""
-        if self._dying is not None:
-            if not self._dying.gone():
-                raise CollectorError("the driver hangs and does not let go of the process that asked it")
-            self._dying = None
-        if self._waiting is not None and self._monotonic() < self._start_at:
-            raise self._waiting
-        try:
-            self._child = Child(self._command)
-        except OSError as error:
-            raise self._lose(f"cannot start the process that asks the driver: {error}") from error
-        self._waiting = None
-        self._good = 0
-        return self._child
-
-    def _lose(self, reason: str) -> CollectorError:
-        """Kill the child, and let none start until the delay, longer each time, is over."""
-        if self._child is not None:
-            self._child.kill()
-            self._dying = None if self._child.gone() else self._child
-            self._child = None
-        self._start_at = self._monotonic() + self._delay_s
-        self._delay_s = min(2 * self._delay_s, RESTART_MAX_S)
-        error = CollectorError(reason)
-        self._waiting = error
-        return error
-
-    def _let_go(self, wait_s: float) -> None:
-        """End the child without blame: the next one may start at once."""
-        if self._child is not None:
-            self._child.end(wait_s)
-            self._dying = None if self._child.gone() else self._child
-            self._child = None
 
     def _release(self) -> str:
         """Let go of the driver for a pause. Called from a thread of its own."""
         if not self._lock.acquire(timeout=PAUSE_WAIT_S):
-            child = self._child
+            child = self._keeper.child
             if child is not None:
                 child.interrupt()
             if not self._lock.acquire(timeout=PAUSE_WAIT_S):
                 return "nvidia: the driver is being asked and does not answer"
         try:
-            self._let_go(RELEASE_WAIT_S)
-            if self._dying is not None and not self._dying.gone():
-                return "nvidia: the driver hangs and does not let go of the process that asked it"
-            self._dying = None
+            hindered = self._keeper.let_go()
+            if hindered:
+                return f"nvidia: {hindered}"
             # Whatever ailed before, after the pause it is tried at once.
-            self._waiting, self._delay_s = None, RESTART_FIRST_S
+            self._keeper.forgive()
             return ""
         finally:
             self._lock.release()
@@ -228,6 +149,7 @@ class NvidiaCollector(Collector):
             facts.append(_facts(gpu))
             _gather(gpu, f"host.gpu.{gpu['index']}", values, rows)
         self._gpus = {each["index"]: each for each in facts}
+        self._keeper.had_devices = bool(facts)
         self.context.gpu_processes.put(rows, facts)
         time_ns = self.context.wall_ns()
         events = self._happenings.tell(told, self._gpus, self._monotonic(), time_ns)
