@@ -16,6 +16,7 @@ from .app import ListenError, Server, listen, run_until_signal
 from .auth import FIRST_ENTITY, FIRST_PRINCIPAL, AccountError, MissingError, parse_scopes
 from .config import ConfigError, Settings, load_settings
 from .data_directory import DataDirectory, DataDirectoryError
+from .heap import bound_heap
 from .logs import configure_logs
 from .store.accounts import AccountStore
 from .store.errors import StoreError
@@ -105,6 +106,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _run(options: argparse.Namespace) -> None:
     settings = _settings(options)
     configure_logs(settings.log)
+    bound_heap()
     data = DataDirectory(settings.data)
     data.ensure_exists()
     data.lock()
