@@ -21,6 +21,8 @@ def stream(ordinal: int, **gpus: str) -> Stream:
         host="node",
         pid=1,
         rank=ordinal,
+        parent=None,
+        role=None,
         writer="test/1",
         state="live",
         exit_code=None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tracker.protocol.header import HELPER
+
 from .clock import Clock
 from .collectors.collector import LiveRun
 from .liveness import Deaths
@@ -70,8 +72,10 @@ class Writers:
                 # Its pid may have been another process's by the time it was watched.
                 self._look([stream])
         known = self._live_runs.get(stream.key)
-        if stream.header.run is not None and (known is None or known.pid != holder):
-            self._live_runs[stream.key] = LiveRun(stream.key, stream.header.run, holder)
+        run = stream.header.run
+        # The helper beside a training is no part of what the training needs.
+        if run is not None and stream.header.role != HELPER and (known is None or known.pid != holder):
+            self._live_runs[stream.key] = LiveRun(stream.key, run, holder)
         self._lives(stream)
 
     def see_again(self, stream: Stream) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from ._clock import monotonic_ns
 from ._spool import RunPlace
 from .protocol.bodies import Exit, Lost
+from .protocol.header import AGAIN
 from .protocol.kinds import CONFIG, EXIT, LOST, RUN, SUMMARY
 from .protocol.writer import StreamWriter
 
@@ -63,6 +64,7 @@ class Recorder:
         self._refusal: Optional[OSError] = None
         self._refused_at = 0
         self._nested: Optional["Recorder"] = None
+        self._closed_under_us = False
 
     def open(self) -> None:
         """Create the stream and write what it starts with. Raise OSError where that fails."""
@@ -101,6 +103,7 @@ class Recorder:
                 # Somebody closed all descriptors. The number may be in use again: do not close it.
                 self._writer = None
                 self._due = self._opening
+                self._closed_under_us = True
         else:
             self._reason = str(error)
         if kind in _STATE_KINDS and self._due is None:
@@ -159,14 +162,22 @@ class Recorder:
         try:
             if not self.place.directory:
                 self.place = self.place.made()
-            header = self.place.new_header()
-            self._writer = StreamWriter(self.place.directory, header)
+            place = self.place._replace(role=AGAIN) if self._closed_under_us else self.place
+            header = place.new_header()
+            writer = StreamWriter(place.directory, header)
         except OSError as error:
             self._refusal = error
             self._refused_at = now
             raise
-        self._refusal = None
-        self.clock_offset = header.started - header.clock
+        # One step, so that an interrupt finds all of it or nothing. Whoever gets this place from here, a fork
+        # or a process the run is handed to, belongs to this stream.
+        self.__dict__.update(
+            _writer=writer,
+            _refusal=None,
+            _closed_under_us=False,
+            place=self.place._replace(parent=header.stream),
+            clock_offset=header.started - header.clock,
+        )
 
     def _catch_up(self) -> None:
         """Write what is due before the next record. Done again from its start where it fails midway."""

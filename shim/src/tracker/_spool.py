@@ -34,6 +34,8 @@ class RunPlace(NamedTuple):
     account: Optional[str] = None
     stop_pid: int = 0  #: the process that looks for requests to stop; 0: none
     gpus: Optional[Dict[str, str]] = None  #: what the environment said about GPUs
+    parent: Optional[bytes] = None  #: the stream of whoever hands this place on: a fork, a pickle, the helper
+    role: Optional[str] = None  #: what the next stream here is, as its HEADER says
 
     def made(self) -> "RunPlace":
         """Return this place with its directory made. Raise OSError when that is not possible."""
@@ -59,6 +61,8 @@ class RunPlace(NamedTuple):
             server=self.server,
             account=self.account,
             gpus=self.gpus,
+            parent=self.parent,
+            role=self.role,
         )
 
 
@@ -98,6 +102,15 @@ def ensure_user_directory(root: str) -> str:
     path = os.path.join(root, "%s-%s" % (name, random_id()))
     os.mkdir(path, _DIRECTORY_MODE)
     return path
+
+
+def own_directories(root: str) -> List[str]:
+    """Return this user's directories in a spool, those that exist: also in one that cannot be listed."""
+    name = str(_user_id())
+    listed = [other for other in _listed(root) if other.startswith(name + "-")]
+    tried = ["%s-%d" % (name, number) for number in range(_NAMES_TRIED)]
+    paths = [os.path.join(root, each) for each in [name] + sorted(set(listed + tried))]
+    return [path for path in paths if _is_own_directory(path)]
 
 
 def ensure_run_directory(root: str, run: str) -> str:

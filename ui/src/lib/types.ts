@@ -72,6 +72,8 @@ export interface Stream {
   host: string | null;
   pid: number | null;
   rank: number | null;
+  role?: string | null;
+  parent?: string | null;
   state: string;
   exit_code: number | null;
   exception: RunException | null;
@@ -135,6 +137,8 @@ export interface StopState {
 export interface WriterEnd {
   stream: string;
   rank: number | null;
+  role?: string | null;
+  parent?: string | null;
   host: string;
   pid: number | null;
   cause: string | null;

@@ -136,8 +136,11 @@ def _header(position: Position, stream: bytes, offset: int, data: bytes) -> tupl
 
 
 def _identity(header: Header) -> Header:
-    """Return a HEADER without what changes from segment to segment."""
-    return header._replace(segment=0, base=0, offline=False)
+    """Return a HEADER without what may differ between segments of one stream.
+
+    `gpus`, `parent` and `role` may, where an older server stored the first one without them.
+    """
+    return header._replace(segment=0, base=0, offline=False, gpus=None, parent=None, role=None)
 
 
 def _check_overlap(position: Position, offset: int, data: bytes, seeds: Seeds) -> None:

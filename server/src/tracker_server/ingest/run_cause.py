@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..store.endings import Ending
+from .run_state import deciding
 
 UNKNOWN = "vanished, cause unknown"
 #: A cause is a line in a list.
@@ -39,13 +40,14 @@ def writer_cause(ending: Ending, all_endings: Sequence[Ending]) -> str | None:
 
 
 def run_cause(endings: Sequence[Ending]) -> str | None:
-    """Return why a run ended, where none of its writers is live: a request, else what failed first.
+    """Return why a run ended, once none of those that decide is live: a request, else what failed first.
 
     In a distributed run the first to die takes the others with it; what they say comes later.
     """
-    if any(ending.state == "live" for ending in endings):
+    decided = deciding(endings)
+    if any(ending.state == "live" for ending in decided):
         return None
-    stopped = [ending for ending in endings if (ending.told or {}).get("stopped_by") is not None]
+    stopped = [ending for ending in decided if (ending.told or {}).get("stopped_by") is not None]
     if stopped:
         return writer_cause(stopped[0], endings)
     first = first_bad(endings)
@@ -63,8 +65,8 @@ def tells_more(state: str, facts: dict[str, Any], former_state: str, former: dic
 
 
 def first_bad(endings: Sequence[Ending]) -> Ending | None:
-    """Return the writer that went first of those that ended badly; a supervisor only where it is alone."""
-    bad = [ending for ending in endings if ending.is_bad]
+    """Return the writer that went first of those that decide and ended badly; a supervisor only if alone."""
+    bad = [ending for ending in deciding(endings) if ending.is_bad]
     own = [ending for ending in bad if not ending.supervises]
     return min(own or bad, key=lambda ending: (ending.time, ending.ordinal), default=None)
 

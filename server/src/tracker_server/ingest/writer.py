@@ -78,20 +78,18 @@ class Writer:
         for run_id, state_changed in self._runs.items():
             values: dict[str, Any] = {"updated": self._now}
             if state_changed:
-                derived = derive_run_state(self._transaction.runs.stream_states(run_id))
+                endings = self._transaction.runs.endings(run_id)
+                derived = derive_run_state(endings)
                 values |= {
                     "state": derived.state,
                     "exit_code": derived.exit_code,
                     "finished": derived.finished,
-                    "cause": self._cause(run_id, derived.state),
+                    "cause": None if derived.state == "running" else run_cause(endings),
                 }
                 self._transaction.stops.settle(run_id, self._now)
             self._transaction.runs.update(run_id, values)
             news.append(self._transaction.runs.news(run_id))
         return news
-
-    def _cause(self, run_id: int, state: str) -> str | None:
-        return None if state == "running" else run_cause(self._transaction.runs.endings(run_id))
 
     def changed_hosts(self) -> list[str]:
         """Return the machine ids of hosts that have new samples or another inventory."""

@@ -24,6 +24,11 @@ class Ending:
     observed: dict[str, Any] | None = None  #: facts of the last OBSERVED
     place: tuple[str, str] = ("", "")
     pid: int | None = None
+    stream: bytes = b""
+    parent: bytes | None = None  #: the stream of who started it
+    role: str | None = None
+    rank: int | None = None
+    started: int = 0
 
     @property
     def is_bad(self) -> bool:
@@ -48,6 +53,7 @@ def read_endings(connection: Connection, run_id: int) -> list[Ending]:
     query = (
         select(
             streams.ordinal,
+            streams.stream,
             streams.state,
             streams.state_time,
             streams.exit_code,
@@ -73,6 +79,11 @@ def read_endings(connection: Connection, run_id: int) -> list[Ending]:
                 observed=_map(row.observed),
                 place=("", "") if header is None else (stored_machine(header.machine), header.boot),
                 pid=None if header is None else header.pid,
+                stream=row.stream,
+                parent=None if header is None else header.parent,
+                role=None if header is None else header.role,
+                rank=None if header is None else header.rank,
+                started=0 if header is None else header.started,
             )
         )
     return found

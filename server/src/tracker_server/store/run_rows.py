@@ -140,12 +140,6 @@ class RunRows:
         }
         self._connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(stored))
 
-    def stream_states(self, run_id: int) -> list[tuple[str, int | None, int]]:
-        """Return (state, exit code, time of the state) of a run's streams, by ordinal."""
-        streams = schema.streams.c
-        query = select(streams.state, streams.exit_code, streams.state_time).where(streams.run_id == run_id)
-        return [(row[0], row[1], row[2]) for row in self._connection.execute(query.order_by(streams.ordinal))]
-
     def endings(self, run_id: int) -> list[Ending]:
         """Return what is known of the ends of a run's writers, by ordinal."""
         return read_endings(self._connection, run_id)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -207,6 +208,11 @@ def _dump_header(header: Header) -> bytes:
     return packed
 
 
+#: HEADERs kept as they were read: the state of a run of many ranks is settled anew whenever one of them ends.
+HEADERS_KEPT = 4096
+
+
+@lru_cache(HEADERS_KEPT)
 def _load_header(data: bytes) -> Header:
     return Header(**msgpack.unpackb(data, unicode_errors="surrogatepass"))
 

@@ -51,6 +51,8 @@ class Stream:
     host: str
     pid: int | None
     rank: int | None
+    parent: str | None  #: hex: the stream of who started it
+    role: str | None  #: helper, again, supervisor or aside, where it is one
     writer: str
     state: str  #: live, gone or ended
     exit_code: int | None
@@ -87,6 +89,8 @@ def read_streams(connection: Connection, run_id: int) -> list[Stream]:
                 host="" if header is None else clean_text(header.host),
                 pid=None if header is None else header.pid,
                 rank=None if header is None else header.rank,
+                parent=None if header is None or header.parent is None else header.parent.hex(),
+                role=None if header is None or header.role is None else clean_text(header.role),
                 writer="" if header is None else clean_text(header.writer),
                 state=row.state,
                 exit_code=row.exit_code,

@@ -182,6 +182,8 @@ class StreamState(Struct, kw_only=True):
     host: str
     pid: int | None
     rank: int | None
+    parent: str | None
+    role: str | None
     writer: str
     state: Literal["live", "gone", "ended"]
     exit_code: int | None

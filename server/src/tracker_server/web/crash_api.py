@@ -40,6 +40,8 @@ class WriterEnd(Struct, kw_only=True):
     stream: str
     ordinal: int
     rank: int | None
+    parent: str | None
+    role: str | None
     host: str
     pid: int | None
     state: str
@@ -146,6 +148,8 @@ def _writer(stream: Stream, ending: Ending, endings: list[Ending]) -> WriterEnd:
         stream=stream.stream,
         ordinal=ending.ordinal,
         rank=stream.rank,
+        parent=stream.parent,
+        role=stream.role,
         host=stream.host,
         pid=stream.pid,
         state=ending.state,

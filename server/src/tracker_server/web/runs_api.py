@@ -276,6 +276,8 @@ def _stream(stream: Stream) -> answers.StreamState:
         host=stream.host,
         pid=stream.pid,
         rank=stream.rank,
+        parent=stream.parent,
+        role=stream.role,
         writer=stream.writer,
         state=stream.state,  # type: ignore[arg-type]  # the store knows no other states
         exit_code=stream.exit_code,

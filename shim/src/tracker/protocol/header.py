@@ -15,6 +15,18 @@ SERVER_CHARACTERS_MAX = 2048
 #: What `gpus` may hold at most: variables, and characters of each.
 GPU_VARIABLES_MAX = 8
 GPU_CHARACTERS_MAX = 1024
+#: Characters of `role`.
+ROLE_CHARACTERS_MAX = 32
+
+#: What a writer is, where it is none of those that train:
+#: The process that looks after the console and files of the training: its end says nothing about the run.
+HELPER = "helper"
+#: The parent's writer goes on here: its descriptors were closed under it, and it lives.
+AGAIN = "again"
+#: A program that started the training and waits for it. Has no parent.
+SUPERVISOR = "supervisor"
+#: A program that adds to a run in passing, such as a command of a shell script.
+ASIDE = "aside"
 
 
 class Header(NamedTuple):
@@ -38,6 +50,8 @@ class Header(NamedTuple):
     server: Optional[str] = None  #: address of the server that the run is for; None: the agent's default
     account: Optional[str] = None  #: whose key ships it, as the owner's credentials call it; None: no choice
     gpus: Optional[Dict[str, str]] = None  #: what the environment said about GPUs, by variable
+    parent: Optional[bytes] = None  #: the stream of whoever started this writer: forked it, handed it the run
+    role: Optional[str] = None  #: HELPER, AGAIN, SUPERVISOR, ASIDE, or what later versions know
 
 
 _REQUIRED = {
@@ -111,6 +125,8 @@ def _parse_header(body: bytes) -> Header:
         "server": fields.get("server"),
         "account": fields.get("account"),
         "gpus": _gpus(fields.get("gpus")),
+        "parent": _parent(fields.get("parent"), fields["stream"]),
+        "role": _role(fields.get("role")),
     }
     if not (
         (optional["run"] is None or (type(optional["run"]) is str and valid_run_id(optional["run"])))
@@ -137,6 +153,15 @@ def _gpus(given: Any) -> Optional[Dict[str, str]]:
     ):
         return None
     return dict(given)
+
+
+def _parent(given: Any, stream: bytes) -> Optional[bytes]:
+    """Return the id of another stream, None for what is none: no stream is refused for it."""
+    return given if type(given) is bytes and len(given) == 16 and given != stream else None
+
+
+def _role(given: Any) -> Optional[str]:
+    return given if type(given) is str and 0 < len(given) <= ROLE_CHARACTERS_MAX else None
 
 
 def valid_run_id(run: str) -> bool:
