@@ -1,0 +1,7 @@
+"""wandb.apis: reading runs back."""
+
+from tracker import Api
+
+PublicApi = Api
+
+__all__ = ["Api", "PublicApi"]

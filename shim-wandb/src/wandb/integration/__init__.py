@@ -1,0 +1,1 @@
+"""wandb.integration: small callbacks with wandb's names and signatures."""

@@ -1,0 +1,7 @@
+"""wandb.plot is tracker.plot."""
+
+import sys
+
+from tracker import plot
+
+sys.modules[__name__] = plot

@@ -1,0 +1,5 @@
+"""wandb.sdk.artifacts: artifacts."""
+
+from tracker import Artifact
+
+__all__ = ["Artifact"]

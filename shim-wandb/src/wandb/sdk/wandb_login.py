@@ -1,0 +1,5 @@
+"""wandb.sdk.wandb_login: login()."""
+
+from tracker import login
+
+__all__ = ["login"]

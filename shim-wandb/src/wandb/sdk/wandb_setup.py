@@ -1,0 +1,5 @@
+"""wandb.sdk.wandb_setup: setup() and teardown()."""
+
+from tracker import setup, teardown
+
+__all__ = ["setup", "teardown"]

@@ -1,0 +1,7 @@
+"""wandb.sklearn is wandb.integration.sklearn."""
+
+import sys
+
+from .integration import sklearn
+
+sys.modules[__name__] = sklearn
