@@ -1,124 +1,92 @@
-"""How much slower log() is than packing the same values and writing them to a file.
+"""How much slower log() is than packing the same values and writing them to a file, and how it compares with others.
 
-    python bench/log_call.py [--rounds 5] [--calls 200000]
+    python bench/log_call.py [--rounds 5] [--calls 200000] [--only "10 scalars"]
 
-Rounds of both alternate; each figure is the median over the rounds of log()'s quantile divided
-by that of `os.write(fd, msgpack.packb([time, step, values]))`. Also: what `import tracker` costs
-beyond a bare Python with msgpack. Everything is written below a temporary directory and removed.
+- cases (log_cases.py): log()'s quantiles divided by those of `os.write(fd, msgpack.packb([time, step, values]))`, for
+  1 to 1000 floats, numpy and torch scalars (the latter in .venv-integrations), 8 threads, with 1 ms of computing
+  between calls, and while another process keeps the disk busy.
+- peers (log_peers.py): tensorboardX and wandb offline in .venv-peers, memory and bytes per call beside the times.
+- import: what `import tracker` costs beyond a bare Python with msgpack.
+
+Everything is written below a temporary directory ($TMPDIR) and removed. `make peers integrations` makes the two
+environments; without one its figures are missing, and the output says so.
 """
 
 import argparse
-import gc
+import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from time import perf_counter_ns, time_ns
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
 
-import msgpack
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import tracker
-from bench.recording import record
+from bench.log_cases import CASES
+from bench.log_peers import compare_peers
+from bench.recording import ROOT, record
 
-VALUES = {f"train/metric_{number}": 0.1234567 * (number + 1) for number in range(10)}
-TARGETS = {"p50 ratio": 2.5, "p99.9 ratio": 3.0, "import ms": 20.0}
+TARGETS = {
+    "10 scalars p50 ratio": 2.5,
+    "10 scalars p99.9 ratio": 3.0,
+    "wandb p50 / tracker p50": 20.0,
+    "memory added MiB": 5.0,
+    "import ms": 20.0,
+}
 IMPORT_PROCESSES = 15
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+TORCH_PYTHON = ROOT / ".venv-integrations" / "bin" / "python"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=200_000)
-    arguments = parser.parse_args()
-    figures: dict[str, object] = {"rounds": arguments.rounds, "calls": arguments.calls}
-    figures["log"] = compare_log(arguments.rounds, arguments.calls)
-    figures["import"] = measure_import()
+    parser.add_argument("--peer-calls", type=int, default=20_000)
+    parser.add_argument("--only", choices=[*CASES, "peers", "import"], help="measure this, print it, record nothing")
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(measure(options.only, options), indent=2))
+        return
+    figures: dict[str, Any] = {
+        "rounds": options.rounds,
+        "file system": file_system(tempfile.gettempdir()),
+        **{name: measure(name, options) for name in [*CASES, "peers", "import"]},
+    }
     figures["targets"] = TARGETS
+    figures["targets met"] = met(figures)
     record("log_call", figures)
 
 
-def compare_log(rounds: int, calls: int) -> dict[str, object]:
-    """Return quantiles of both, their ratios and the spread of the ratios over the rounds."""
-    directory = tempfile.mkdtemp(prefix="tracker-bench-")
-    os.environ.update(TRACKER_DIR=directory, TRACKER_SILENT="1")
-    ratios: dict[str, list[float]] = {"p50": [], "p99.9": []}
-    times: dict[str, list[int]] = {}
-    try:
-        for number in range(rounds):
-            # Who goes first alternates, so that a machine that slows down favours neither.
-            order = [("baseline", time_baseline), ("log", lambda _, calls: time_log(calls))][
-                :: 1 if number % 2 == 0 else -1
-            ]
-            taken = {name: time_round(directory, calls) for name, time_round in order}
-            for quantile, place in (("p50", 0.5), ("p99.9", 0.999)):
-                found = {name: values[int(place * calls)] for name, values in taken.items()}
-                ratios[quantile].append(found["log"] / found["baseline"])
-                for name, value in found.items():
-                    times.setdefault(f"{name} {quantile} ns", []).append(value)
-    finally:
-        shutil.rmtree(directory)
-    figures: dict[str, object] = {name: statistics.median(values) for name, values in sorted(times.items())}
-    for quantile, values in ratios.items():
-        figures[f"{quantile} ratio"] = round(statistics.median(values), 3)
-        figures[f"{quantile} ratio spread"] = f"{min(values):.3f} to {max(values):.3f}"
-    return figures
+def measure(name: str, options: argparse.Namespace) -> Any:
+    """Return the figures of one case, of the peers or of the import."""
+    if name == "import":
+        return measure_import()
+    if name == "peers":
+        if not PEERS_PYTHON.exists():
+            return "not measured: `make peers` was not run"
+        return compare_peers(PEERS_PYTHON, options.rounds, options.peer_calls)
+    python: Path | str = TORCH_PYTHON if CASES[name].kind == "torch" else sys.executable
+    if not Path(python).exists():
+        return "not measured: `make integrations` was not run"
+    program = "from bench.log_cases import main; main()"
+    command = [python, "-c", program, name, "--rounds", str(options.rounds), "--calls", str(options.calls)]
+    environment = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'shim' / 'src'}")
+    answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(answer.stdout)
 
 
-def time_baseline(directory: str, calls: int) -> list[int]:
-    """Return the sorted times of packing and writing, ns."""
-    path = os.path.join(directory, "baseline")
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    packb, write = msgpack.packb, os.write
-
-    def call(step: int) -> None:
-        write(fd, packb([time_ns(), step, VALUES]))
-
-    try:
-        return time_calls(call, calls)
-    finally:
-        os.close(fd)
-        os.unlink(path)
-
-
-def time_log(calls: int) -> list[int]:
-    """Return the sorted times of tracker.log, ns."""
-    run = tracker.init(project="bench")
-
-    def call(step: int) -> None:
-        tracker.log(VALUES, step=step)
-
-    try:
-        return time_calls(call, calls)
-    finally:
-        lost = run.lost
-        tracker.finish()
-        shutil.rmtree(run.dir)
-        assert lost == 0
-
-
-def time_calls(call: Callable[[int], None], calls: int) -> list[int]:
-    """Return how long each of so many calls took, sorted, ns."""
-    for step in range(1000):
-        call(step)
-    gc.collect()
-    times = [0] * calls
-    for step in range(calls):
-        started = perf_counter_ns()
-        call(step)
-        times[step] = perf_counter_ns() - started
-    return sorted(times)
-
-
-def measure_import() -> dict[str, object]:
+def measure_import() -> dict[str, float]:
     """Return the median times of fresh processes with msgpack alone and with tracker, ms."""
     times: dict[str, list[float]] = {"msgpack": [], "tracker": []}
+    environment = dict(os.environ, PYTHONPATH=str(ROOT / "shim" / "src"))
     for _ in range(IMPORT_PROCESSES):
         for module, taken in times.items():
             started = perf_counter_ns()
-            subprocess.run([sys.executable, "-c", f"import msgpack, {module}"], check=True)
+            subprocess.run([sys.executable, "-c", f"import msgpack, {module}"], env=environment, check=True)
             taken.append((perf_counter_ns() - started) / 1e6)
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     return {
@@ -126,6 +94,27 @@ def measure_import() -> dict[str, object]:
         "python + msgpack + tracker ms": round(medians["tracker"], 2),
         "import ms": round(medians["tracker"] - medians["msgpack"], 2),
     }
+
+
+def met(figures: dict[str, Any]) -> dict[str, bool]:
+    """Return for each target that was measured whether it is met."""
+    ten, peers = figures["10 scalars"], figures["peers"]
+    answers = {
+        "10 scalars p50 ratio": ten["p50 ratio"] <= TARGETS["10 scalars p50 ratio"],
+        "10 scalars p99.9 ratio": ten["p99.9 ratio"] <= TARGETS["10 scalars p99.9 ratio"],
+        "import ms": figures["import"]["import ms"] < TARGETS["import ms"],
+    }
+    if isinstance(peers, dict):
+        wandb = peers["wandb p50 / tracker p50"]
+        added = peers["tracker"]["memory added MiB"] - peers["floor"]["memory added MiB"]
+        answers["wandb p50 / tracker p50"] = wandb >= TARGETS["wandb p50 / tracker p50"]
+        answers["memory added MiB"] = added < TARGETS["memory added MiB"]
+    return answers
+
+
+def file_system(path: str) -> str:
+    answer = subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=False)
+    return answer.stdout.strip()
 
 
 if __name__ == "__main__":
