@@ -1,11 +1,16 @@
 """What all tests share: at the end of a run, the parts this machine lacks and how to get them."""
 
+import os
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 from tests.support import require
+from tests.support.alone import ALONE
+
+for name, value in ALONE.items():
+    os.environ.setdefault(name, value)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -7,11 +7,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from tests.support.alone import ALONE
+
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment without TRACKER_ variables from outside."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
-    environ.update({"PYTHONIOENCODING": "utf-8", **more})
+    environ.update({"PYTHONIOENCODING": "utf-8", **ALONE, **more})
     return environ
 
 

@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.service_process import ServiceProcess
+from tests.support.alone import ALONE
+from tests.support.service_process import ServiceProcess, services_python
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "the condition") -> Any:
@@ -51,7 +51,7 @@ class AgentProcess(ServiceProcess):
             self.process = subprocess.Popen(
                 [
                     *self.prefix,
-                    sys.executable,
+                    services_python(),
                     "-m",
                     "tracker_agent.cli",
                     "run",
@@ -71,7 +71,7 @@ class AgentProcess(ServiceProcess):
     def status(self) -> dict[str, Any] | None:
         """Return what `tracker-agent status --json` prints, or None while no agent answers."""
         done = subprocess.run(
-            [sys.executable, "-m", "tracker_agent.cli", "status", "--json", "--state-dir", str(self.state)],
+            [services_python(), "-m", "tracker_agent.cli", "status", "--json", "--state-dir", str(self.state)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=30,
@@ -83,4 +83,4 @@ class AgentProcess(ServiceProcess):
 def training_environment(spool: Path, **more: str) -> dict[str, str]:
     """Return the environment of a training process that writes into that spool."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
-    return {**environment, "TRACKER_DIR": str(spool), **more}
+    return {**environment, **ALONE, "TRACKER_DIR": str(spool), **more}

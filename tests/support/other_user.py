@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support import require
+from tests.support.alone import ALONE
 
 #: Everything that a training imports while it runs.
 _PRELUDE = """
 import argparse, errno, fcntl, getpass, gettext, hashlib, io, json, locale, os, pickle, random, shutil, socket
 import sys, time, traceback, encodings.idna
-import tracker, tracker._credentials, tracker._login, tracker._start, tracker.protocol.writer
+import tracker, tracker._credentials, tracker._commands.login, tracker._start, tracker.protocol.writer
 os.setgroups([int(group) for group in sys.argv.pop(1).split(",") if group])
 os.setgid(int(sys.argv.pop(1)))
 os.setuid(int(sys.argv.pop(1)))
@@ -42,7 +43,7 @@ def start_as_user(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**environment, **more},
+        env={**environment, **ALONE, **more},
         text=True,
     )
 

@@ -7,17 +7,21 @@
         tracker.log({"loss": 1 / (step + 1)})
     tracker.finish()
 
-Nothing here raises into a training, touches the network or starts a thread (docs/shim.md).
+Nothing here raises into a training, touches the network or starts a thread (docs/shim.md). What is public
+is listed with its types in __init__.pyi.
 """
 
-from . import _version
+import sys
+
+from . import _module_calls, _version
 from ._config import Config
+from ._module_calls import login, require, restore, setup, teardown, termerror, termlog, termwarn
 from ._session import config_without_run, finish, init, log, summary_without_run
 from ._summary import Summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, List, Optional
 
     from ._run import Run
 
@@ -28,14 +32,66 @@ run: "Optional[Run]" = None
 config = config_without_run()
 summary = summary_without_run()
 
-__all__ = ["Config", "Run", "Summary", "__version__", "config", "finish", "init", "log", "run", "summary"]
+for _name in _module_calls.CALLS:
+    globals()[_name] = _module_calls.of_current_run(_name)
+
+#: Where names are found that few scripts use: loaded when they are asked for.
+_PUBLIC = {
+    "Run": "_run",
+    "Settings": "_public_settings",
+    "AlertLevel": "_errors",
+    "Error": "_errors",
+    "CommError": "_errors",
+    "UsageError": "_errors",
+    "ConfigError": "_errors",
+    "Artifact": "_artifacts",
+    "Api": "_api",
+    "attach": "_handover",
+    "_attach": "_handover",
+    "Audio": "_rich",
+    "Bokeh": "_rich",
+    "Classes": "_rich",
+    "Graph": "_rich",
+    "Histogram": "_rich",
+    "Html": "_rich",
+    "Image": "_rich",
+    "JoinedTable": "_rich",
+    "Molecule": "_rich",
+    "Object3D": "_rich",
+    "Plotly": "_rich",
+    "Table": "_rich",
+    "Video": "_rich",
+    "box3d": "_rich",
+}
+_MODULES = ("plot",)
+
+__all__ = [
+    "Config", "Run", "Summary", "__version__", "config", "finish", "init", "log", "login", "require",
+    "restore", "run", "setup", "summary", "teardown", "termerror", "termlog", "termwarn",
+]  # fmt: skip
+__all__ += list(_module_calls.CALLS)
 
 
 def __getattr__(name: str) -> "Any":
-    # Run needs what only init() loads. (Python 3.6 has no such hook: there tracker.Run appears
-    # with the first `from tracker._run import Run`.)
-    if name == "Run":
-        from ._run import Run
+    import importlib
 
-        return Run
-    raise AttributeError("module 'tracker' has no attribute %r" % name)
+    if name in _MODULES:
+        return importlib.import_module("tracker." + name)
+    if name not in _PUBLIC:
+        raise AttributeError("module 'tracker' has no attribute %r" % name)
+    found = getattr(importlib.import_module("tracker." + _PUBLIC[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> "List[str]":
+    return sorted(set(globals()).union(_PUBLIC, _MODULES))
+
+
+if sys.version_info < (3, 7):  # which has no such hook of modules
+
+    class _Module(type(sys)):
+        def __getattr__(self, name):
+            return __getattr__(name)
+
+    sys.modules[__name__].__class__ = _Module

@@ -1,4 +1,4 @@
-"""init() and the module-level functions: this process's current run.
+"""init() and this process's current run.
 
 The one place with module-level state, because `tracker.log()` has no other way to find its run.
 All that a bare `import tracker` loads is this and what it imports at its top, without `typing`,
@@ -22,59 +22,89 @@ if TYPE_CHECKING:
 _current: "Optional[Run]" = None
 _terminal = Terminal()
 _exit_watch = ExitWatch()
-#: Runs that came here pickled: they end with the process too.
-_attached: "List[Run]" = []
+#: Runs besides the current one, that came here pickled or were made beside it: they end with the process, too.
+_others: "List[Run]" = []
+
+#: Set by the distribution that provides a module `wandb`: WANDB_* variables and wandb's defaults count.
+wandb_names = False
+#: The modules whose `run`, `config` and `summary` show the current run.
+public_modules = ["tracker"]
 
 
 def init(  # noqa: PLR0913, PLR0917 - the signature that scripts know
+    entity: "Optional[str]" = None,
     project: "Optional[str]" = None,
+    dir: "Any" = None,  # noqa: A002 - the name that scripts use
+    id: "Optional[str]" = None,  # noqa: A002
     name: "Optional[str]" = None,
     notes: "Optional[str]" = None,
     tags: "Any" = None,
+    config: "Any" = None,
+    config_exclude_keys: "Any" = None,
+    config_include_keys: "Any" = None,
+    allow_val_change: "Optional[bool]" = None,
     group: "Optional[str]" = None,
     job_type: "Optional[str]" = None,
-    config: "Any" = None,
-    id: "Optional[str]" = None,  # noqa: A002 - the name that scripts use
     mode: "Optional[str]" = None,
-    dir: "Any" = None,  # noqa: A002 - the name that scripts use
-    entity: "Optional[str]" = None,
+    force: "Optional[bool]" = None,
+    reinit: "Any" = None,
+    resume: "Any" = None,
+    resume_from: "Optional[str]" = None,
+    fork_from: "Optional[str]" = None,
+    save_code: "Optional[bool]" = None,
+    tensorboard: "Optional[bool]" = None,
+    sync_tensorboard: "Optional[bool]" = None,
+    monitor_gym: "Optional[bool]" = None,
+    settings: "Any" = None,
+    anonymous: "Any" = None,
     allow_stop: "Optional[bool]" = None,
-    resume: "Any" = None,  # noqa: ARG001 - accepted, without effect so far
     **unknown: "Any",
 ) -> "Run":
-    """Begin a run and return it; a run that is still open in this process ends.
+    """Begin a run and return it; a run that is still open in this process ends, unless reinit says else.
 
     Whatever is wrong is said once on the terminal; nothing is raised. Each argument stands before
     its TRACKER_* variable (docs/shim.md).
     """
+    arguments = dict(locals())
+    del arguments["unknown"]
     from . import _start
 
-    arguments = {
-        "project": project,
-        "name": name,
-        "notes": notes,
-        "tags": tags,
-        "group": group,
-        "job_type": job_type,
-        "id": id,
-        "mode": mode,
-        "dir": dir,
-        "entity": entity,
-        "allow_stop": allow_stop,
-    }
     try:
-        if _current is not None:
-            _current.finish()
-        run = _start.begin(arguments, config, unknown, _terminal, _withdraw)
+        wishes = _start.Wishes(arguments, unknown, wandb_names or _called_as_wandb(sys._getframe(1)))
+        already_open = open_runs()
+        if already_open and wishes.reinit == "return_previous":
+            _terminal.warn("reinit", "a run is open: init() returns it; see `reinit` in docs/shim.md")
+            return already_open[-1]
+        if wishes.reinit != "create_new":
+            for each in already_open:
+                each.finish()
+        run = _start.begin(wishes, _terminal, _withdraw)
     except Exception as error:  # noqa: BLE001 - the guard: whatever it is, training goes on
         _terminal.warn("init", "init() failed, nothing is recorded: %s: %s" % (type(error).__name__, error))
         run = _start.disabled_run({"project": "", "name": ""}, _terminal, _withdraw)
+        return _publish(run)
     if not run.disabled:
         _exit_watch.install()
+    if wishes.reinit == "create_new":
+        _others.append(run)
+        return run
     return _publish(run)
 
 
-def log(data: "Dict[str, Any]", step: "Optional[int]" = None, commit: "Optional[bool]" = None) -> None:
+def _called_as_wandb(frame: "Any") -> bool:
+    """Return whether the caller of init() knows this package by the name wandb."""
+    module = sys.modules.get("tracker")
+    return module is not None and any(
+        names.get("wandb") is module for names in (frame.f_globals, frame.f_locals)
+    )
+
+
+def log(
+    data: "Dict[str, Any]",
+    step: "Optional[int]" = None,
+    commit: "Optional[bool]" = None,
+    sync: "Optional[bool]" = None,  # noqa: ARG001 - known from old scripts, without effect
+) -> None:
     """Record values in the current run (see Run.log)."""
     run = _current
     if run is None:
@@ -90,6 +120,21 @@ def finish(exit_code: "Optional[int]" = None, quiet: "Optional[bool]" = None) ->
         run.finish(exit_code, quiet)
 
 
+def current() -> "Optional[Run]":
+    """Return the current run, finished or not."""
+    return _current
+
+
+def open_runs() -> "List[Run]":
+    """Return the runs of this process that have not ended, the current one last."""
+    return [run for run in _others + [_current] if run is not None and not run.finished]
+
+
+def terminal() -> Terminal:
+    """Return what this process writes to the user with."""
+    return _terminal
+
+
 def attach(
     place: "Tuple[Any, ...]", fields: "Dict[str, Any]", url: "Optional[str]", disabled: bool, step: int
 ) -> "Run":
@@ -99,7 +144,7 @@ def attach(
     run = _start.attached_run(place, fields, url, disabled, step, _terminal, _withdraw)
     if not disabled:
         _exit_watch.install()
-        _attached.append(run)
+        _others.append(run)
     return _publish(run) if _current is None else run
 
 
@@ -121,26 +166,30 @@ def _publish(run: "Run") -> "Run":
     """Make run the current one: what tracker.run, tracker.config and tracker.summary show."""
     global _current
     _current = run
-    public = sys.modules.get("tracker")
-    if public is not None:
-        public.run = run  # type: ignore[attr-defined]
-        public.config = run.config  # type: ignore[attr-defined]
-        public.summary = run.summary  # type: ignore[attr-defined]
+    for name in public_modules:
+        public = sys.modules.get(name)
+        if public is not None:
+            public.run = run  # type: ignore[attr-defined]
+            public.config = run.config  # type: ignore[attr-defined]
+            public.summary = run.summary  # type: ignore[attr-defined]
     return run
 
 
 def _withdraw(run: "Run") -> None:
     """Take a run that ended from public view: tracker.run is None between runs."""
-    public = sys.modules.get("tracker")
-    if public is not None and getattr(public, "run", None) is run:
-        public.run = None  # type: ignore[attr-defined]
+    if run in _others:
+        _others.remove(run)
+    for name in public_modules:
+        public = sys.modules.get(name)
+        if public is not None and getattr(public, "run", None) is run:
+            public.run = None  # type: ignore[attr-defined]
 
 
 def at_exit(*runs: "Run") -> None:
     """End what is still open, with the code and exception the process ends with."""
     try:
         end = _exit_watch.end()
-        for run in runs or [run for run in [_current] + _attached if run is not None]:
+        for run in runs or open_runs():
             run.end(end)
     except Exception as error:  # noqa: BLE001 - the guard
         _terminal.warn("exit", "recording the end failed: %s: %s" % (type(error).__name__, error))

@@ -1,4 +1,4 @@
-"""What init() goes by: arguments first, then TRACKER_* variables, then defaults. Reads no files.
+"""What init() goes by: arguments first, then TRACKER_* variables, settings files, defaults. Reads no files.
 
 A setting that cannot be used is replaced and noted in `problems`; a typing mistake in a job
 script must not cost the job.
@@ -16,6 +16,16 @@ MODES = {
     # Several writers of one run is what run directories are made for.
     "shared": "online",
 }
+#: How the console is recorded (docs/console.md); other names are those of wandb.
+CONSOLES = {
+    "auto": "auto",
+    "redirect": "redirect",
+    "wrap": "wrap",
+    "wrap_raw": "wrap",
+    "wrap_emu": "wrap",
+    "off": "off",
+}
+RESUMES = ("allow", "must", "never", "auto")
 DEFAULT_PROJECT = "uncategorized"
 PROJECT_CHARACTERS_MAX = 128
 _PROJECT_FORBIDDEN = frozenset("/\\#?%:")
@@ -33,11 +43,18 @@ _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBL
 class Settings:
     """The settings of one run."""
 
-    def __init__(self, arguments: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        arguments: Mapping[str, Any],
+        environ: Mapping[str, str],
+        file: Optional[Mapping[str, str]] = None,
+    ) -> None:
+        """file: what settings files say, by the names of arguments."""
         self.problems: List[str] = []
         self._arguments = arguments
         self._environ = environ
-        self.silent = environ.get("TRACKER_SILENT", "").lower() in _YES
+        self._in_file = file or {}
+        self.silent = self._flag("silent", "TRACKER_SILENT")
         self.mode = self._mode()
         self.project = self._project()
         self.id = self._run_id()
@@ -47,14 +64,21 @@ class Settings:
         self.notes = self._text("notes", "TRACKER_NOTES")
         self.group = self._text("group", "TRACKER_GROUP")
         self.job_type = self._text("job_type", "TRACKER_JOB_TYPE")
-        self.tags = self._tags()
+        self.tags = self._list("tags", "TRACKER_TAGS")
+        self.resume = self._resume()
         self.rank = self._rank()
         self.gpus = self._gpus()
         self.dir = self._text("dir", None)
-        self.dir_variable = environ.get("TRACKER_DIR") or None
+        self.dir_variable = environ.get("TRACKER_DIR") or self._in_file.get("dir") or None
         self.server = self._server()
         self.api_key = self._api_key()
         self.account = self._account()
+        self.console = self._console()
+        self.disable_code = self._flag("disable_code", "TRACKER_DISABLE_CODE")
+        self.disable_git = self._flag("disable_git", "TRACKER_DISABLE_GIT")
+        #: What streams of this run are besides those of a training (docs/record-format.md): for our own programs.
+        self.role = self._text("role", None)
+        self.ignore_globs = self._list("ignore_globs", "TRACKER_IGNORE_GLOBS")
 
     def run_fields(self) -> Dict[str, Any]:
         """Return the body of the RUN record, without the name."""
@@ -70,7 +94,7 @@ class Settings:
     def _given(self, name: str, variable: Optional[str]) -> Any:
         value = self._arguments.get(name)
         if value is None and variable is not None:
-            value = self._environ.get(variable) or None
+            value = self._environ.get(variable) or self._in_file.get(name) or None
         return value
 
     def _text(self, name: str, variable: Optional[str]) -> Optional[str]:
@@ -83,13 +107,32 @@ class Settings:
 
     def _mode(self) -> str:
         given = self._text("mode", "TRACKER_MODE")
-        if given is None:
-            return "online"
+        if given is None or given == "run":
+            return "disabled" if self._flag("disabled", "TRACKER_DISABLED") else "online"
         if given not in MODES:
             self.problems.append(
                 "mode %r is not one of online, offline, disabled; this run is online" % given
             )
         return MODES.get(given, "online")
+
+    def _resume(self) -> Optional[str]:
+        given = self._given("resume", "TRACKER_RESUME")
+        if given is None or given is False or str(given).lower() in ("false", "0", ""):
+            return None
+        if given is True or str(given).lower() in ("true", "1"):
+            return "auto"
+        if given in RESUMES:
+            return str(given)
+        self.problems.append("resume %r is not one of %s; ignored" % (given, ", ".join(RESUMES)))
+        return None
+
+    def _console(self) -> str:
+        given = self._text("console", "TRACKER_CONSOLE")
+        if given is None:
+            return "auto"
+        if given not in CONSOLES:
+            self.problems.append("console %r is not one of auto, redirect, wrap, off; it is auto" % given)
+        return CONSOLES.get(given, "auto")
 
     def _project(self) -> str:
         given = self._text("project", "TRACKER_PROJECT")
@@ -112,14 +155,14 @@ class Settings:
         )
         return None
 
-    def _tags(self) -> List[str]:
-        given = self._given("tags", "TRACKER_TAGS")
+    def _list(self, name: str, variable: str) -> List[str]:
+        given = self._given(name, variable)
         if given is None:
             return []
         if isinstance(given, str):
-            return [tag.strip() for tag in given.split(",") if tag.strip()]
+            return [part.strip() for part in given.split(",") if part.strip()]
         try:
-            return [str(tag) for tag in given]
+            return [str(part) for part in given]
         except TypeError:
             return [str(given)]
 

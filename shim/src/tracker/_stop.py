@@ -72,7 +72,7 @@ class StoppableRun(Run):
 
     def _mark(self) -> Mark:
         try:
-            found = os.lstat(os.path.join(self.dir, STOP_FILE))
+            found = os.lstat(os.path.join(self.directory, STOP_FILE))
         except OSError:
             return None
         return (found.st_ino, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
@@ -81,7 +81,7 @@ class StoppableRun(Run):
         """Return what the EXIT will tell. A file without contents is a request, too."""
         facts: Dict[str, Any] = {"stopped_by": "a file named stop"}
         try:
-            with open(os.path.join(self.dir, STOP_FILE), "rb") as file:
+            with open(os.path.join(self.directory, STOP_FILE), "rb") as file:
                 fields = json.loads(file.read(_CONTENT_BYTES_MAX).decode("utf-8"))
             facts["stopped_by"] = str(fields["by"])[:_TEXT_CHARACTERS_MAX]
             facts["request"] = int(fields["request"])

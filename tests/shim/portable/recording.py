@@ -84,6 +84,9 @@ class Recording(unittest.TestCase):
         environ = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
         environ["TRACKER_DIR"] = os.path.join(self.spool, "spool")
         environ["PYTHONIOENCODING"] = "utf-8"
+        # Off where a test is not about them: they start a process beside the training.
+        environ["TRACKER_CONSOLE"] = "off"
+        environ["TRACKER_DISABLE_CODE"] = "1"
         environ.update(environment)
         process = subprocess.Popen(
             [sys.executable, path],
