@@ -13,7 +13,7 @@ import msgpack
 
 from . import _ending
 from ._clock import monotonic_ns
-from ._logged import NAMES_MAX, STEP_MAX, record_numbers, record_texts, sort_out, to_step
+from ._logged import NAMES_MAX, STEP_MAX, record_numbers, record_others, record_texts, sort_out, to_step
 from ._run_calls import RunCalls
 from ._spool import RunPlace
 from ._terminal import Terminal
@@ -125,7 +125,7 @@ class Run(RunCalls):
         if values.refused:
             recorder.lost += 1
             self._warn("log-value", "log() left out " + ", ".join(values.refused))
-        others = getattr(values, "others", None) or {}
+        others = values.others
         with recorder.lock:
             at = self._take_step(step, commit)
             shown = self._with_definitions(values.numbers, values.texts, others)
@@ -134,6 +134,13 @@ class Run(RunCalls):
             record_texts(recorder, at, values.texts)
             self._summary.logged(shown)
             self._known.update(self._summary.not_by_hand(values.numbers))
+        if others:
+            # Pictures take their time: not with the lock held.
+            kept, refused = record_others(recorder, self.directory, at, others)
+            self._summary.logged(kept)
+            if refused:
+                recorder.lost += 1
+                self._warn("log-value", "log() left out " + ", ".join(refused))
 
     def _with_definitions(
         self, numbers: Dict[str, Any], texts: Dict[str, str], others: Dict[str, Any]
