@@ -15,7 +15,7 @@ DEBIAN_PACKAGES := acl chromium fonts-dejavu-core fuse3 gcc git iproute2 libc6-d
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos check clean demo deps format gpu-check help lock test ui
+.PHONY: bench chaos check clean demo deps format gpu-check help lock peers test ui
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,16 @@ lock: $(STAMPS)/dev  ## pin the requirements anew
 		--no-emit-package tracker-shim $(MANIFESTS) requirements/runtime.in -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		requirements/dev.in -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		requirements/peers.in -o requirements/peers.txt
+
+# Apart from the rest: wandb's client, and a stand-in for it, cannot be installed side by side.
+peers: .venv-peers/.stamp  ## get tensorboardX and wandb, which bench/log_call.py compares log() with
+
+.venv-peers/.stamp: requirements/peers.txt
+	$(PYTHON) -m venv --clear .venv-peers
+	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes -r $<
+	@touch $@
 
 deps:  ## install from apt what some tests need (as root, or through sudo)
 	@missing=$$(for package in $(DEBIAN_PACKAGES); do \
@@ -66,7 +76,7 @@ deps:  ## install from apt what some tests need (as root, or through sudo)
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
 
 clean:  ## remove everything that the targets above made
-	rm -rf $(VENV) .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis ui/node_modules ui/dist \
+	rm -rf $(VENV) .venv-peers .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis ui/node_modules ui/dist \
 		server/src/tracker_server/web/static
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
