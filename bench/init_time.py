@@ -2,10 +2,11 @@
 
     python bench/init_time.py [--starts 60] [--files 100000]
 
-Each start is a process of its own in a git repository with uncommitted changes, its output going to a pipe: `plain`
-has console and code off, so no process beside it; `small` and `huge` have both on, as trainings do by default, in a
-repository of ten files and in one of very many. Measured are the import, init(), and how long that process
-goes on after the training has ended (it is waited for before the next start).
+Each start is a process of its own in a git repository with uncommitted changes, its output going to a
+pipe: `plain` has console and code off, so no process beside it; `small` and `huge` have both on, as
+trainings do by default, in a repository of ten files and in one of very many. Measured are the import,
+init(), and how long that process goes on after the training has ended (it is waited for before the next
+start).
 Target: 30 ms for init() at the 95th percentile, in both repositories.
 """
 

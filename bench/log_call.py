@@ -1,15 +1,16 @@
-"""How much slower log() is than packing the same values and writing them to a file, and how it compares with others.
+"""How much slower log() is than packing the same values and writing them to a file, and than other
+libraries.
 
     python bench/log_call.py [--rounds 5] [--calls 200000] [--only "10 scalars"]
 
-- cases (log_cases.py): log()'s quantiles divided by those of `os.write(fd, msgpack.packb([time, step, values]))`, for
-  1 to 1000 floats, numpy and torch scalars (the latter in .venv-integrations), 8 threads, with 1 ms of computing
-  between calls, and while another process keeps the disk busy.
-- peers (log_peers.py): tensorboardX and wandb offline in .venv-peers, memory and bytes per call beside the times.
+- cases (log_cases.py): log()'s quantiles divided by those of `os.write(fd, msgpack.packb([time, step,
+  values]))`, for 1 to 1000 floats, numpy and torch scalars (the latter in .venv-integrations), 8
+  threads, with 1 ms of computing between calls, and while another process keeps the disk busy.
+- peers (log_peers.py): tensorboardX and wandb offline in .venv-peers; memory and bytes per call, too.
 - import: what `import tracker` costs beyond a bare Python with msgpack.
 
-Everything is written below a temporary directory ($TMPDIR) and removed. `make peers integrations` makes the two
-environments; without one its figures are missing, and the output says so.
+Everything is written below a temporary directory ($TMPDIR) and removed. `make peers integrations` makes
+the two environments; without one its figures are missing, and the output says so.
 """
 
 import argparse
@@ -46,7 +47,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=200_000)
     parser.add_argument("--peer-calls", type=int, default=20_000)
-    parser.add_argument("--only", choices=[*CASES, "peers", "import"], help="measure this, print it, record nothing")
+    parser.add_argument(
+        "--only", choices=[*CASES, "peers", "import"], help="measure this, print it, record nothing"
+    )
     options = parser.parse_args()
     if options.only:
         print(json.dumps(measure(options.only, options), indent=2))

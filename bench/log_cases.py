@@ -1,4 +1,4 @@
-"""What log_call.py times against the floor: dicts of several sizes and types, threads, company on the machine.
+"""What log_call.py times against the floor: dicts of several sizes and types, threads, company.
 
 One process measures one case, in the interpreter that has what it needs (torch, say):
 

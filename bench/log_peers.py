@@ -4,8 +4,8 @@ One process measures one library, with the interpreter of .venv-peers (`make pee
 
     python -c "from bench.log_peers import main; main()" wandb DIRECTORY --calls 20000
 
-Printed as JSON: quantiles of the call, memory added to the process by the library and by the processes that it
-started, and bytes on the disk per call.
+Printed as JSON: quantiles of the call, memory that the library added to the process, memory of the
+processes that it started, bytes on the disk per call.
 """
 
 import argparse
@@ -32,7 +32,7 @@ RECORDS = {"floor": "floor", "tracker": "**/*.mpl", "tensorboardX": "**/events.*
 
 
 def compare_peers(python: Path, rounds: int, calls: int) -> dict[str, Any]:
-    """Return each library's medians over the rounds, and how many times Tracker's and the floor's they are."""
+    """Return each library's medians over the rounds, and their ratios to Tracker and to the floor."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in RECORDS}
     for number in range(rounds):
         for name in list(RECORDS)[:: 1 if number % 2 == 0 else -1]:

@@ -1,11 +1,13 @@
-"""The records of a day from one process: does its memory stay flat, do its segments roll, its descriptors stay few?
+"""The records of a day from one process: flat memory, rolling segments, no more descriptors than at first.
 
     python bench/long_process.py [--records 50000000] [--scalars 3]
 
-50 million records are 580 a second for 24 hours; here they are logged at full speed. Another process does what the agent
-would: it checks and counts the lines of every segment that is complete, and removes it. At the end each record
-must have been counted. Memory and descriptors are those of the logging process, sampled every 2 % of the way.
-Target: less than 1 MiB more memory at the end than after the first tenth.
+50 million records are 580 a second for 24 hours; here they are logged at full speed. Another process
+does what the agent would: it checks and counts the lines of every segment that is complete, and removes
+it. At the end each record must have been counted. Memory and descriptors are those of the logging
+process, at every 2 % of the way.
+Target: less than 1 MiB more memory at the end than after the first
+tenth.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     .venv-integrations/bin/python bench/watch.py [--steps 2000] [--rounds 5]     (make integrations)
 
-Two models: a small one of many layers, whose steps are short, so that whatever runs in each of them shows; and a
-larger one, whose reports have much to count. All are trained for the same steps in turn; ratios are those of the
-whole time, the reports included, as medians over the rounds. Also: the median step, which has no report in it,
-and what one report costs, in steps.
+Two models: a small one of many layers, whose steps are short, so that whatever runs in each of them
+shows; and a larger one, whose reports have much to count. All are trained for the same steps in turn;
+ratios are those of the whole time, the reports included, as medians over the rounds. Also: the median
+step, which has no report in it, and what one report costs, in steps.
 """
 
 import argparse
@@ -98,7 +98,9 @@ def compare(make: Callable[[], tuple[nn.Module, torch.Tensor]], rounds: int, ste
     return figures
 
 
-def time_training(make: Callable[[], tuple[nn.Module, torch.Tensor]], steps: int, every: int | None) -> list[int]:
+def time_training(
+    make: Callable[[], tuple[nn.Module, torch.Tensor]], steps: int, every: int | None
+) -> list[int]:
     """Return how long each step took, ns, with gradients and parameters watched."""
     torch.manual_seed(0)
     model, batch = make()

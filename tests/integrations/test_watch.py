@@ -92,9 +92,16 @@ def test_edges_are_at_equal_distances_and_the_summary_has_the_last_histogram(run
 
 @pytest.mark.parametrize(
     ("log", "kinds_found"),
-    [("gradients", {"gradients"}), ("parameters", {"parameters"}), ("all", {"gradients", "parameters"}), (None, set())],
+    [
+        ("gradients", {"gradients"}),
+        ("parameters", {"parameters"}),
+        ("all", {"gradients", "parameters"}),
+        (None, set()),
+    ],
 )
-def test_only_what_was_asked_for_is_recorded(run: Any, recorded: Any, log: Any, kinds_found: set[str]) -> None:
+def test_only_what_was_asked_for_is_recorded(
+    run: Any, recorded: Any, log: Any, kinds_found: set[str]
+) -> None:
     model = small_model()
     run.watch(model, log=log, log_freq=1)
 
@@ -103,7 +110,9 @@ def test_only_what_was_asked_for_is_recorded(run: Any, recorded: Any, log: Any, 
     assert {name.split("/")[0] for name, _ in recorded()} == kinds_found
 
 
-def test_reports_come_at_every_log_freq_th_pass_at_the_step_of_the_log_around_them(run: Any, recorded: Any) -> None:
+def test_reports_come_at_every_log_freq_th_pass_at_the_step_of_the_log_around_them(
+    run: Any, recorded: Any
+) -> None:
     model = small_model()
     run.watch(model, log_freq=3)
 
@@ -214,7 +223,7 @@ def test_watching_again_replaces_how_a_model_was_watched(run: Any, recorded: Any
     backward(model)
 
     assert (first.reports, second.reports) == (0, 1)
-    assert all(name.startswith("gradients/0.") or name.startswith("gradients/2.") for name, _ in recorded())
+    assert all(name.startswith(("gradients/0.", "gradients/2.")) for name, _ in recorded())
 
 
 def test_later_models_carry_their_number(run: Any, recorded: Any) -> None:

@@ -47,7 +47,8 @@ def watch(
         return []
     if log not in _KINDS:
         run.terminal.warn(
-            "watch", 'watch(log=%r): it is "gradients", "parameters", "all" or None; "gradients" is used' % (log,)
+            "watch",
+            'watch(log=%r): it is "gradients", "parameters", "all" or None; "gradients" is used' % (log,),
         )
         log = "gradients"
     unwatch(run, given)
@@ -58,10 +59,11 @@ def watch(
         watched = Watch(run, model, "graph_%d" % number if number else "", _KINDS[log], _every(run, log_freq))
         if log_graph:
             text = describe(model, criterion)
-            name = "graph_%d" % number
-            run.record(VALUE, lambda recorder: Value(recorder.time(), run.step, name, "text", text).encode(), name)
+            _record_value(run, run.step, "graph_%d" % number, "text", text)
         if log is not None and not watched.begin(torch):
-            run.terminal.warn("watch", "watch(): no parameter of this model requires a gradient: nothing to watch")
+            run.terminal.warn(
+                "watch", "watch(): no parameter of this model requires a gradient: nothing to watch"
+            )
         made.append(watched)
         number += 1
     watches.extend(made)
@@ -93,9 +95,7 @@ def describe(model: Any, criterion: Any = None) -> str:
 class Watch:
     """One model that is being watched. Does not keep the model alive."""
 
-    def __init__(
-        self, run: RunState, model: Any, prefix: str, what: Tuple[bool, bool], every: int
-    ) -> None:
+    def __init__(self, run: RunState, model: Any, prefix: str, what: Tuple[bool, bool], every: int) -> None:
         """what: whether to report gradients, and parameters. every: passes from one report to the next."""
         self.model: Callable[[], Any] = weakref.ref(model)
         self.reports = 0
@@ -128,7 +128,7 @@ class Watch:
             handle.remove()
 
     def due(self, late: bool) -> None:
-        """Have this pass reported at its end. late: it should have been an earlier one, which failed midway."""
+        """Have this pass reported at its end. late: an earlier one was due, and failed midway."""
         if self._report_due and not late:
             return  # another counter of the same pass came first
         self._report_due = True
@@ -180,13 +180,7 @@ class Watch:
                 refused.append("%s (%s)" % (name, found.reason))
                 continue
             data = histogram(found)
-            run.record(
-                VALUE,
-                lambda recorder, name=name, data=data: Value(  # type: ignore[misc]
-                    recorder.time(), step, name, "histogram", data
-                ).encode(),
-                "watch",
-            )
+            _record_value(run, step, name, "histogram", data)
             shown[name] = dict(data, _type="histogram")
         run.summary.logged(shown)
         if refused:
@@ -206,7 +200,7 @@ class _PassCounter:
         self._every = every
         self._watch = watched
 
-    def __call__(self, tensor: Any) -> None:
+    def __call__(self, tensor: Any) -> None:  # noqa: ARG002 - a hook
         self.passes += 1
         if self.passes >= self._every:
             self._watch.due(self.passes > self._every)
@@ -220,6 +214,10 @@ def histogram(counted: Counted) -> Dict[str, Any]:
     if counted.not_finite:
         data["not_finite"] = counted.not_finite
     return data
+
+
+def _record_value(run: RunState, step: int, name: str, kind: str, data: Any) -> None:
+    run.record(VALUE, lambda recorder: Value(recorder.time(), step, name, kind, data).encode(), "watch")
 
 
 def _watches_of(run: RunState) -> List[Watch]:
@@ -236,7 +234,9 @@ def _every(run: RunState, log_freq: Any) -> int:
     except (TypeError, ValueError):
         every = 0
     if every < 1:
-        run.terminal.warn("watch", "watch(log_freq=%r): it is a whole number from 1; %d is used" % (log_freq, LOG_FREQ))
+        run.terminal.warn(
+            "watch", "watch(log_freq=%r): it is a whole number from 1; %d is used" % (log_freq, LOG_FREQ)
+        )
         return LOG_FREQ
     return every
 
