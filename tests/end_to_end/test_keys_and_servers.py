@@ -35,7 +35,7 @@ print("logged", step)
 """
 LOGIN = """
 sys.stdin = io.StringIO(os.environ.pop("KEY"))
-sys.exit(tracker._login.main(sys.argv[1:]))
+sys.exit(tracker._commands.login.main(sys.argv[1:]))
 """
 
 

@@ -147,3 +147,63 @@ def _listed(root: str) -> List[str]:
         return sorted(os.listdir(root))
     except OSError:  # the system spool may not be listed
         return []
+
+
+#: File systems whose servers may be away, by the names that Linux gives them; with "fuse." before some.
+_NETWORK = frozenset(
+    (
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "coda",
+        "davfs",
+        "fhgfs",
+        "gcsfuse",
+        "glusterfs",
+        "gpfs",
+        "juicefs",
+        "lustre",
+        "mfs",
+        "moosefs",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "orangefs",
+        "panfs",
+        "pvfs2",
+        "rclone",
+        "s3fs",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "sshfs",
+        "wekafs",
+    )
+)
+
+
+def network_filesystem(directory: str, mounts: str = "/proc/self/mountinfo") -> Optional[str]:
+    """Return the type of the network file system that a directory is on, None where it is on none.
+
+    None too where that cannot be told, as on systems other than Linux.
+    """
+    try:
+        device = os.stat(directory).st_dev
+        if os.major(device):  # a disk of this machine: nearly everybody, without reading all mounts
+            return None
+        wanted = ("%d:%d" % (os.major(device), os.minor(device))).encode("ascii")
+        with open(mounts, "rb") as file:
+            for line in file:
+                fields = line.split()
+                if fields[2] == wanted:
+                    kind = fields[fields.index(b"-") + 1].decode("utf-8", "replace")
+                    return kind if _is_network(kind) else None
+    except (OSError, AttributeError, IndexError, ValueError):
+        pass
+    return None
+
+
+def _is_network(kind: str) -> bool:
+    return kind in _NETWORK or (kind.startswith("fuse.") and kind[5:] in _NETWORK)

@@ -1,0 +1,132 @@
+"""All records of a run in the order of their times, read from its directory as far as they go."""
+
+import heapq
+import os
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from ..protocol import bodies, kinds
+from ..protocol.codec import encode_line
+from ..protocol.errors import BodyError, ProtocolError
+from ..protocol.header import read_header
+from ..protocol.layout import live_name, parse_segment_name
+from ..protocol.lock import path_lock_holder
+from ..protocol.stream import DivergedError, Hole, Item, Record, Segment, StreamReader
+
+#: So many streams are read side by side, each with an open file; more are read one lot after another.
+STREAMS_MAX = 200
+
+_DECODERS: Dict[int, Callable[[bytes], Any]] = {
+    kinds.METRICS: bodies.decode_metrics,
+    kinds.VALUE: bodies.decode_value,
+    kinds.CONSOLE: bodies.decode_console,
+    kinds.CONFIG: bodies.decode_patch,
+    kinds.SUMMARY: bodies.decode_patch,
+    kinds.RUN: bodies.decode_run,
+    kinds.FILE: bodies.decode_file,
+    kinds.ALERT: bodies.decode_alert,
+    kinds.EXIT: bodies.decode_exit,
+    kinds.SAMPLE: bodies.decode_sample,
+    kinds.HOST: bodies.decode_host,
+    kinds.OBSERVED: bodies.decode_observed,
+    kinds.LOST: bodies.decode_lost,
+}
+
+#: What a gap, or a record whose body cannot be understood, is called where kinds are named.
+GAP = "GAP"
+MALFORMED = "MALFORMED"
+NAMES = tuple(name for _, name in sorted(kinds.NAMES.items())) + (GAP, MALFORMED)
+
+
+class Entry(NamedTuple):
+    """One record, or what is there in place of one."""
+
+    stream: bytes
+    offset: int
+    kind: str  #: a name in NAMES, or "KIND 4711"
+    time: Optional[int]  #: ns since 1970; None where the record does not tell
+    fields: Dict[str, Any]  #: what the body holds besides the time, by the names of the format
+
+
+class RunFlow:
+    """The streams of one directory. Call entries() again for what was written since."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self._readers: Dict[bytes, StreamReader] = {}
+        self._broken: Dict[bytes, str] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether every stream was read to its end, and nobody writes to any."""
+        return (
+            all(reader.finished or stream in self._broken for stream, reader in self._readers.items())
+            and not self._new_streams()
+        )
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one stream."""
+        return len(self._readers) > 1
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield what can be read now and was not yet: within a stream in order, across streams by time."""
+        for stream in self._new_streams():
+            self._readers[stream] = self._open(stream)
+        pending = [stream for stream in sorted(self._readers) if stream not in self._broken]
+        for first in range(0, len(pending), STREAMS_MAX):
+            flows = [self._timed(stream) for stream in pending[first : first + STREAMS_MAX]]
+            for _, _, entry in heapq.merge(*flows, key=lambda timed: timed[:2]):
+                yield entry
+
+    def _new_streams(self) -> List[bytes]:
+        parsed = map(parse_segment_name, os.listdir(self.directory))
+        return sorted({each[0] for each in parsed if each is not None} - set(self._readers))
+
+    def _open(self, stream: bytes) -> StreamReader:
+        path = os.path.join(self.directory, live_name(stream))
+        # Only where somebody may still be writing: asking costs an open() for every segment.
+        live = path_lock_holder(path) is not None
+        return StreamReader(
+            self.directory,
+            stream,
+            live=(lambda: path_lock_holder(path) is not None) if live else lambda: False,
+        )
+
+    def _timed(self, stream: bytes) -> Iterator[Tuple[int, bytes, Entry]]:
+        """Yield a stream's entries with a time that never falls, so that they stay in order when merged."""
+        latest = 0
+        try:
+            for item in self._readers[stream].read():
+                entry = _entry(stream, item)
+                if entry is not None:
+                    latest = max(latest, entry.time or 0)
+                    yield latest, stream, entry
+        except (OSError, DivergedError) as error:
+            self._broken[stream] = str(error)
+            at = self._readers[stream].position
+            yield latest, stream, Entry(stream, at, GAP, None, {"reason": "cannot be read: %s" % error})
+
+
+def _entry(stream: bytes, item: Item) -> Optional[Entry]:
+    if isinstance(item, Segment):
+        return None  # its HEADER comes as a record
+    if isinstance(item, Hole):
+        return Entry(stream, item.offset, GAP, None, {"reason": item.reason, "bytes": item.bytes})
+    return _record_entry(stream, item)
+
+
+def _record_entry(stream: bytes, record: Record) -> Entry:
+    name = kinds.NAMES.get(record.kind)
+    try:
+        if record.kind == kinds.HEADER:
+            header, _ = read_header(encode_line(kinds.HEADER, record.body, 0))
+            fields = {key: value for key, value in header._asdict().items() if value is not None}
+            return Entry(stream, record.offset, "HEADER", header.started, fields)
+        if name is None:
+            fields = {"body": record.body}
+            return Entry(stream, record.offset, "KIND %d" % record.kind, None, fields)
+        fields = dict(_DECODERS[record.kind](record.body)._asdict())
+    except (BodyError, ProtocolError) as error:
+        fields = {"of": name, "reason": str(error), "body": record.body}
+        return Entry(stream, record.offset, MALFORMED, None, fields)
+    return Entry(stream, record.offset, name, fields.pop("time"), fields)
