@@ -1,8 +1,8 @@
-"""What is public, with types: the code itself is written for Python 3.6 and loads most of it late."""
+# What is public, with types: the code itself is written for Python 3.6 and loads most of it late.
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from . import plot as plot
 from ._config import Config as Config
@@ -12,7 +12,7 @@ from ._errors import CommError as CommError
 from ._errors import ConfigError as ConfigError
 from ._errors import Error as Error
 from ._errors import UsageError as UsageError
-from ._handover import attach as _attach
+from ._handover import _attach as _attach
 from ._handover import attach as attach
 from ._public_settings import Settings as Settings
 from ._run import Run as Run
@@ -24,14 +24,14 @@ run: Run | None
 config: Config
 summary: Summary
 
-_Path = str | PathLike[str]
-_Policy = Literal["live", "now", "end"]
+_Path: TypeAlias = str | PathLike[str]
+_Policy: TypeAlias = Literal["live", "now", "end"]
 
 def init(
     entity: str | None = None,
     project: str | None = None,
-    dir: _Path | None = None,
-    id: str | None = None,
+    dir: _Path | None = None,  # noqa: A002
+    id: str | None = None,  # noqa: A002
     name: str | None = None,
     notes: str | None = None,
     tags: Sequence[str] | str | None = None,
@@ -96,27 +96,27 @@ def log_code(
 def log_artifact(
     artifact_or_path: Any,
     name: str | None = None,
-    type: str | None = None,
+    type: str | None = None,  # noqa: A002
     aliases: list[str] | None = None,
     tags: list[str] | None = None,
 ) -> Any: ...
 def use_artifact(
     artifact_or_name: Any,
-    type: str | None = None,
+    type: str | None = None,  # noqa: A002
     aliases: list[str] | None = None,
     use_as: str | None = None,
 ) -> Any: ...
 def upsert_artifact(
     artifact_or_path: Any,
     name: str | None = None,
-    type: str | None = None,
+    type: str | None = None,  # noqa: A002
     aliases: list[str] | None = None,
     distributed_id: str | None = None,
 ) -> Any: ...
 def finish_artifact(
     artifact_or_path: Any,
     name: str | None = None,
-    type: str | None = None,
+    type: str | None = None,  # noqa: A002
     aliases: list[str] | None = None,
     distributed_id: str | None = None,
 ) -> Any: ...

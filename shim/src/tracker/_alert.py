@@ -41,7 +41,9 @@ def _level(run: RunState, level: Any) -> str:
     name = {"warning": "warn"}.get(name, name)
     if name in LEVELS:
         return name
-    run.terminal.warn("alert", "alert() knows the levels INFO, WARN and ERROR, not %r; it is INFO" % (level,))
+    run.terminal.warn(
+        "alert-level", "alert() knows the levels INFO, WARN and ERROR, not %r; it is INFO" % (level,)
+    )
     return "info"
 
 
@@ -52,5 +54,7 @@ def _seconds(run: RunState, given: Any) -> float:
     try:
         return min(max(float(total() if total is not None else given), 0.0), 1e9)
     except (TypeError, ValueError):
-        run.terminal.warn("alert", "wait_duration is a number of seconds or a timedelta, not %r" % (given,))
+        run.terminal.warn(
+            "alert-wait", "wait_duration is a number of seconds or a timedelta, not %r" % (given,)
+        )
         return WAIT_S

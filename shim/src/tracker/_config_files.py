@@ -1,7 +1,7 @@
 """Configs in YAML files: the path given to init(config=…), and config-defaults.yaml in the working directory.
 
-YAML is read where PyYAML is installed, and only when there is such a file. Each value stands for itself or, as
-wandb writes them, under `value` beside a description.
+YAML is read where PyYAML is installed, and only when there is such a file. Each value stands for itself
+or, as wandb writes them, under `value` beside a description.
 """
 
 import os

@@ -1,8 +1,8 @@
 """define_metric(): how metrics are shown and summed up.
 
-Definitions are recorded in RUN records (`metrics`); the server goes by them for all processes of a run. Here they
-matter for what this process's run.summary shows, and for step_sync, which adds the last known value of a step
-metric to rows that lack it. log()'s fast path knows nothing of this: rows of names that need care are
+Definitions are recorded in RUN records (`metrics`); the server goes by them for all processes of a run. Here
+they matter for what this process's run.summary shows, and for step_sync, which adds the last known value of a
+step metric to rows that lack it. The fast path of log() knows nothing of this: rows of names that need care are
 simply not among those it has learnt (Run._recall).
 """
 
@@ -76,6 +76,7 @@ class Definitions:
                 metric = self._metrics[each["name"]] = Metric(each["name"])
                 given = {name: each.get(name) for name in ("step_metric", "step_sync", "hidden", "goal")}
                 metric.update(dict(given, summary=each.get("summary") or None), overwrite=False)
+        self._look_through()
 
     def define(self, name: str, given: Dict[str, Any], overwrite: bool) -> Metric:
         """Add to the definition of a name or glob."""
@@ -83,9 +84,12 @@ class Definitions:
         if metric is None:
             metric = self._metrics[name] = Metric(name)
         metric.update(given, overwrite)
+        self._look_through()
+        return metric
+
+    def _look_through(self) -> None:
         self._found.clear()
         self._steps = {m.step_metric for m in self._metrics.values() if m.step_sync and m.step_metric}
-        return metric
 
     def fields(self) -> List[Dict[str, Any]]:
         """Return all definitions, as a RUN record holds them."""
@@ -153,7 +157,7 @@ class Definitions:
 
 
 class Aggregate:
-    """Smallest, largest, mean, first and last of the values of one metric. NaN counts for last and first only."""
+    """Extremes, mean, first, last of one metric. NaN and infinities: first and last only."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -168,7 +172,7 @@ class Aggregate:
         self.last = value
         if self.first is None:
             self.first = value
-        if value != value:  # NaN
+        if value - value != 0:  # NaN or infinite, without importing math
             return
         self.count += 1
         self.total += value
@@ -182,8 +186,13 @@ class Aggregate:
         mean = self.total / self.count if self.count else None
         best = self.max if goal == "maximize" else self.min
         known = {
-            "min": self.min, "max": self.max, "mean": mean, "best": best, "first": self.first, "last": self.last,
-        }  # fmt: skip
+            "min": self.min,
+            "max": self.max,
+            "mean": mean,
+            "best": best,
+            "first": self.first,
+            "last": self.last,
+        }
         return {kind: known[kind] for kind in kinds if known.get(kind) is not None}
 
 
@@ -206,7 +215,7 @@ def define_metric(
     if step is not None and not isinstance(step, str):
         return _refuse(run, "define_metric(%r): step_metric is a name, not %r" % (name, step))
     if goal is not None and goal not in GOALS:
-        run.terminal.warn("define_metric", "goal is minimize or maximize, not %r; ignored" % (goal,))
+        run.terminal.warn("define_metric goal", "goal is minimize or maximize, not %r; ignored" % (goal,))
         goal = None
     kinds = _kinds(run, summary)
     if step is not None and step_sync is None:
@@ -233,11 +242,12 @@ def _kinds(run: RunState, summary: Any) -> Optional[List[str]]:
     wrong = [name for name in names if name not in SUMMARIES]
     if wrong:
         run.terminal.warn(
-            "define_metric", "summary is made of %s, not %s; ignored" % (", ".join(SUMMARIES), ", ".join(wrong))
+            "define_metric summary",
+            "summary is made of %s, not %s; ignored" % (", ".join(SUMMARIES), ", ".join(wrong)),
         )
     known = [name for name in names if name in SUMMARIES]
     return known or None
 
 
 def _refuse(run: RunState, text: str) -> None:
-    run.terminal.warn("define_metric", text)
+    run.terminal.warn("define_metric " + text, text)

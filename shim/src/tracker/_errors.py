@@ -28,7 +28,7 @@ class UsageError(Error):
 
 
 class ConfigError(Error):
-    """A change of a config that is not allowed. Kept for `except` clauses: here such changes are warned of."""
+    """A change of a config that is not allowed. For `except` clauses: here such changes are warned of."""
 
 
 class AlertLevel(str, Enum):

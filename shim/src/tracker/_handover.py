@@ -26,7 +26,7 @@ def attach(
     run_id: Optional[str] = None,
     *,
     run: Optional[Run] = None,
-    **unknown: Any  # noqa: ARG001 - known from scripts, without effect
+    **unknown: Any,  # noqa: ARG001 - known from scripts, without effect
 ) -> Optional[Run]:
     """Return the run of an `_attach_id`, or the open one of that run id; None where there is none."""
     if run is not None:

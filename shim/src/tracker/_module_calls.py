@@ -1,4 +1,4 @@
-"""The functions of the module that pass a call on to the current run: tracker.save(), tracker.watch(), …
+"""The functions of the module that pass a call on to the current run, such as tracker.save().
 
 Their signatures are those of Run's methods of the same names (_run_calls.py; for type checkers __init__.pyi).
 """
@@ -69,7 +69,7 @@ def login(*arguments: "Any", **more: "Any") -> bool:
     return _sign_in.login(*arguments, **more)
 
 
-def setup(settings: "Any" = None) -> None:  # noqa: ARG001 - known from scripts, nothing to set up
+def setup(settings: "Any" = None) -> None:
     """Do nothing: init() needs no preparation."""
 
 
@@ -78,7 +78,7 @@ def teardown(exit_code: "Any" = None) -> None:
     _session.finish(exit_code)
 
 
-def require(requirement: "Any" = None, experiment: "Any" = None) -> None:  # noqa: ARG001
+def require(requirement: "Any" = None, experiment: "Any" = None) -> None:
     """Do nothing: whatever is asked for, there is only one way here."""
 
 

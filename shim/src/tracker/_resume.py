@@ -1,8 +1,8 @@
 """Resuming: what a run's own files say about where its former processes stopped.
 
-Only files are asked, no server: a run whose directory is on another machine begins at step 0 again. Of each stream
-the beginning and the end are read, whatever its size. Streams that are still written to are other processes
-of the same life (ranks), not a former one.
+Only files are asked, no server: a run whose directory is on another machine begins at step 0 again. Of each
+stream the beginning and the end are read, whatever its size. Streams that are still written to are other
+processes of the same life (ranks), not a former one.
 """
 
 import os
@@ -13,8 +13,8 @@ from . import _session
 from .protocol import bodies
 from .protocol.codec import Line, Seeds, find_line, scan_lines
 from .protocol.errors import ProtocolError
-from .protocol.header import read_header
-from .protocol.kinds import CONFIG, LINE_BYTES_MAX, METRICS, RUN, SUMMARY
+from .protocol.header import HEADER_BYTES_MAX, HELPER, SUPERVISOR, Header, read_header
+from .protocol.kinds import CONFIG, INT_MAX, LINE_BYTES_MAX, METRICS, RUN, SUMMARY
 from .protocol.layout import live_name, parse_segment_name, segment_name
 from .protocol.lock import path_lock_holder
 
@@ -35,6 +35,12 @@ class FormerLife(NamedTuple):
     fields: Dict[str, Any]
     config: Dict[str, Any]
     summary: Dict[str, Any]
+
+
+class _Stream(NamedTuple):
+    header: Header
+    segments: List[int]
+    written: int  #: when last, ns
 
 
 def find_former_life(root: str, run_id: str, resume: str) -> Tuple[Optional[FormerLife], str]:
@@ -73,11 +79,8 @@ def read_former_life(directory: str) -> Optional[FormerLife]:
     summary: Dict[str, Any] = {}
     step = -1
     found = False
-    own = {stream for run in _session.open_runs() for stream in run.streams()}
-    for stream, segments in _streams(directory):
-        if stream in own or path_lock_holder(os.path.join(directory, live_name(stream))) is not None:
-            continue
-        lines = _read_lines(directory, stream, segments)
+    for each in _ended(directory):
+        lines = _read_lines(directory, each.header.stream, each.segments)
         found = found or bool(lines)
         for kind, _, body in lines:
             try:
@@ -93,13 +96,31 @@ def read_former_life(directory: str) -> Optional[FormerLife]:
                     target.update(patch.set)
                     for name in patch.removed:
                         target.pop(name, None)
-            except ProtocolError:
+            except ProtocolError:  # noqa: PERF203 - one bad body says nothing about the others
                 continue
     return FormerLife(step + 1, fields, config, summary) if found else None
 
 
-def _streams(directory: str) -> List[Tuple[bytes, List[int]]]:
-    """Return (stream, its segments' numbers), the stream that was written to last at the end."""
+def _ended(directory: str) -> List[_Stream]:
+    """Return the streams of former lives, the one that was written to last at the end."""
+    own = {stream for run in _session.open_runs() for stream in run.streams()}
+    ended = []
+    begun = INT_MAX
+    for each in _streams(directory):
+        stream = each.header.stream
+        if each.header.role in (HELPER, SUPERVISOR):
+            continue  # they tell nothing of steps, and may outlive the training
+        # A lock of one's own must not be asked about: that would drop it.
+        if stream in own or path_lock_holder(os.path.join(directory, live_name(stream))) is not None:
+            begun = min(begun, each.header.started)
+        else:
+            ended.append(each)
+    # What ended since the oldest living writer began is of its life, such as a rank that was faster.
+    return sorted((each for each in ended if each.written < begun), key=lambda each: each.written)
+
+
+def _streams(directory: str) -> List[_Stream]:
+    """Return the newest streams in a directory, those whose beginning can be read."""
     segments: Dict[bytes, List[int]] = {}
     try:
         names = os.listdir(directory)
@@ -109,11 +130,19 @@ def _streams(directory: str) -> List[Tuple[bytes, List[int]]]:
         parsed = parse_segment_name(name)
         if parsed is not None:
             segments.setdefault(parsed[0], []).append(parsed[1])
-    written = [
-        (_modified(os.path.join(directory, segment_name(stream, max(numbers)))), stream, sorted(numbers))
+    written = sorted(
+        (_modified(os.path.join(directory, segment_name(stream, max(numbers)))), stream)
         for stream, numbers in segments.items()
-    ]
-    return [(stream, numbers) for _, stream, numbers in sorted(written)[-STREAMS_MAX:]]
+    )
+    found = []
+    for modified, stream in written[-STREAMS_MAX:]:
+        numbers = sorted(segments[stream])
+        try:
+            front, _ = _read(directory, stream, numbers[0], 0, HEADER_BYTES_MAX)
+            found.append(_Stream(read_header(front)[0], numbers, modified))
+        except (OSError, ProtocolError):
+            continue
+    return found
 
 
 def _modified(path: str) -> int:

@@ -21,7 +21,7 @@ class RunCalls(RunFacts):
                 self._warn("finished", "%s() after finish(): nothing is done" % call)
                 return otherwise
             return getattr(_load(module), call)(self, *arguments, **more)
-        except Exception as error:  # noqa: BLE001 - the guard
+        except Exception as error:  # the guard
             if call in ("use_artifact", "use_model") and _is_ours(error):
                 raise
             self._guard(call, error)

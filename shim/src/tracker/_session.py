@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _current: "Optional[Run]" = None
 _terminal = Terminal()
 _exit_watch = ExitWatch()
-#: Runs besides the current one, that came here pickled or were made beside it: they end with the process, too.
+#: Runs besides the current one, that came here pickled or were made beside it: they end with the process.
 _others: "List[Run]" = []
 
 #: Set by the distribution that provides a module `wandb`: WANDB_* variables and wandb's defaults count.
@@ -70,7 +70,7 @@ def init(  # noqa: PLR0913, PLR0917 - the signature that scripts know
     from . import _start
 
     try:
-        wishes = _start.Wishes(arguments, unknown, wandb_names or _called_as_wandb(sys._getframe(1)))
+        wishes = _start.Wishes(arguments, unknown, wandb_names or _called_as_wandb())
         already_open = open_runs()
         if already_open and wishes.reinit == "return_previous":
             _terminal.warn("reinit", "a run is open: init() returns it; see `reinit` in docs/shim.md")
@@ -91,8 +91,9 @@ def init(  # noqa: PLR0913, PLR0917 - the signature that scripts know
     return _publish(run)
 
 
-def _called_as_wandb(frame: "Any") -> bool:
+def _called_as_wandb() -> bool:
     """Return whether the caller of init() knows this package by the name wandb."""
+    frame = sys._getframe(2)  # noqa: SLF001 - the caller of init()
     module = sys.modules.get("tracker")
     return module is not None and any(
         names.get("wandb") is module for names in (frame.f_globals, frame.f_locals)

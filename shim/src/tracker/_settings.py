@@ -76,7 +76,7 @@ class Settings:
         self.console = self._console()
         self.disable_code = self._flag("disable_code", "TRACKER_DISABLE_CODE")
         self.disable_git = self._flag("disable_git", "TRACKER_DISABLE_GIT")
-        #: What streams of this run are besides those of a training (docs/record-format.md): for our own programs.
+        #: What the streams of this process are, where it is no training: for our own programs.
         self.role = self._text("role", None)
         self.ignore_globs = self._list("ignore_globs", "TRACKER_IGNORE_GLOBS")
 

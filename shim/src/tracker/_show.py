@@ -31,7 +31,9 @@ def mark_preempting(run: RunState) -> None:
 def pin_config_keys(run: RunState, keys: Any) -> None:
     """Record which settings the pages of the run show first."""
     given = to_plain(keys)
-    run.record_fields({"pinned_config": [str(key) for key in (given if isinstance(given, list) else [given])]})
+    run.record_fields(
+        {"pinned_config": [str(key) for key in (given if isinstance(given, list) else [given])]}
+    )
 
 
 def to_html(run: RunState, height: int = 420, hidden: bool = False) -> str:

@@ -18,7 +18,7 @@ def login(
     timeout: Optional[int] = None,  # noqa: ARG001
     verify: bool = False,  # noqa: ARG001 - whether a server takes the key is for the agent to find out
     referrer: Optional[str] = None,  # noqa: ARG001
-    **unknown: Any  # noqa: ARG001
+    **unknown: Any,  # noqa: ARG001
 ) -> bool:
     """Keep a key for all runs that name no account; return whether the runs of this user have one.
 
@@ -37,7 +37,9 @@ def login(
         if not settings.api_key:
             return False
         if not settings.api_key.startswith("tk_"):
-            terminal.warn("login", "this is no key of a Tracker server (those start with tk_): it is not kept")
+            terminal.warn(
+                "login", "this is no key of a Tracker server (those start with tk_): it is not kept"
+            )
             return False
         return _keep(settings)
     except Exception as error:  # noqa: BLE001 - the guard
@@ -53,7 +55,7 @@ def _keep(settings: Settings) -> bool:
         try:
             store_key(root, settings.server or "", "", settings.api_key)
             return True
-        except OSError as error:
+        except OSError as error:  # noqa: PERF203 - the next one may do
             _session.terminal().warn("login", "cannot use %s: %s" % (root, error.strerror or error))
     return False
 

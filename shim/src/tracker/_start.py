@@ -110,13 +110,7 @@ class _Beginning:
                 continue
             if refused:
                 terminal.warn("spool", "cannot record in %s; recording in %s" % ("; ".join(refused), root))
-            kind = network_filesystem(run.place.directory)
-            if kind:
-                terminal.warn(
-                    "network",
-                    "this run's directory is on a network file system (%s): while its server does not answer, log() "
-                    "waits, as any write there does. Set TRACKER_DIR to a directory of this machine" % kind,
-                )
+            _check_filesystem(run.place.directory, terminal)
             if unstored:
                 terminal.warn("key", unstored)
             _check_server(settings.server, agent, terminal)
@@ -245,6 +239,16 @@ def _hand_over_key(root: str, settings: Settings) -> Optional[str]:
             error.strerror or error,
         )
     return None
+
+
+def _check_filesystem(directory: str, terminal: Terminal) -> None:
+    kind = network_filesystem(directory)
+    if kind:
+        terminal.warn(
+            "network",
+            "this run's directory is on a network file system (%s): while its server does not answer, "
+            "log() waits, as any write there does. Set TRACKER_DIR to a directory of this machine" % kind,
+        )
 
 
 def _check_server(server: Optional[str], agent: Agent, terminal: Terminal) -> None:

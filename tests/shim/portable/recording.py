@@ -21,6 +21,9 @@ DECODERS = {
     kinds.RUN: bodies.decode_run,
     kinds.EXIT: bodies.decode_exit,
     kinds.LOST: bodies.decode_lost,
+    kinds.ALERT: bodies.decode_alert,
+    kinds.CONSOLE: bodies.decode_console,
+    kinds.FILE: bodies.decode_file,
 }
 
 
@@ -76,11 +79,8 @@ class Recording(unittest.TestCase):
         self.spool = tempfile.mkdtemp(prefix="tracker-test-")
         self.addCleanup(shutil.rmtree, self.spool)
 
-    def run_script(self, script, code=0, **environment):
-        """Run a script in a process of its own; return what it wrote to (stdout, stderr)."""
-        path = os.path.join(self.spool, "script.py")
-        with open(path, "w") as file:
-            file.write(textwrap.dedent(script))
+    def environ(self, **environment):
+        """Return the environment of a script."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
         environ["TRACKER_DIR"] = os.path.join(self.spool, "spool")
         environ["PYTHONIOENCODING"] = "utf-8"
@@ -88,6 +88,14 @@ class Recording(unittest.TestCase):
         environ["TRACKER_CONSOLE"] = "off"
         environ["TRACKER_DISABLE_CODE"] = "1"
         environ.update(environment)
+        return environ
+
+    def run_script(self, script, code=0, **environment):
+        """Run a script in a process of its own; return what it wrote to (stdout, stderr)."""
+        path = os.path.join(self.spool, "script.py")
+        with open(path, "w") as file:
+            file.write(textwrap.dedent(script))
+        environ = self.environ(**environment)
         process = subprocess.Popen(
             [sys.executable, path],
             stdout=subprocess.PIPE,
