@@ -51,22 +51,21 @@ def watch(
             'watch(log=%r): it is "gradients", "parameters", "all" or None; "gradients" is used' % (log,),
         )
         log = "gradients"
-    unwatch(run, given)
-    watches = _watches_of(run)
-    number = len(watches) if idx is None else int(idx)
+    every = _every(run, log_freq)
     made = []
     for model in given:
-        watched = Watch(run, model, "graph_%d" % number if number else "", _KINDS[log], _every(run, log_freq))
-        if log_graph:
-            text = describe(model, criterion)
-            _record_value(run, run.step, "graph_%d" % number, "text", text)
+        watches = _watches_of(run)
+        number = watches.number_for(model) if idx is None else int(idx) + len(made)
+        unwatch(run, model)
+        watched = Watch(run, model, number, _KINDS[log], every)
+        watches.add(watched)
+        made.append(watched)
         if log is not None and not watched.begin(torch):
             run.terminal.warn(
                 "watch", "watch(): no parameter of this model requires a gradient: nothing to watch"
             )
-        made.append(watched)
-        number += 1
-    watches.extend(made)
+        if log_graph:
+            _record_value(run, run.step, "graph_%d" % number, "text", describe(model, criterion))
     return made
 
 
@@ -74,11 +73,11 @@ def unwatch(run: RunState, models: Any = None) -> None:
     """Stop watching these models, or all."""
     given = list(models) if isinstance(models, (list, tuple)) else [models]
     watches = _watches_of(run)
-    for watched in list(watches):
+    for watched in list(watches.all):
         model = watched.model()
         if models is None or model is None or any(model is each for each in given):
             watched.end()
-            watches.remove(watched)
+            watches.all.remove(watched)
 
 
 def describe(model: Any, criterion: Any = None) -> str:
@@ -95,12 +94,13 @@ def describe(model: Any, criterion: Any = None) -> str:
 class Watch:
     """One model that is being watched. Does not keep the model alive."""
 
-    def __init__(self, run: RunState, model: Any, prefix: str, what: Tuple[bool, bool], every: int) -> None:
+    def __init__(self, run: RunState, model: Any, number: int, what: Tuple[bool, bool], every: int) -> None:
         """what: whether to report gradients, and parameters. every: passes from one report to the next."""
         self.model: Callable[[], Any] = weakref.ref(model)
+        self.number = number
         self.reports = 0
         self._run = run
-        self._prefix = prefix
+        self._prefix = "graph_%d" % number if number else ""
         self._gradients, self._parameters = what
         self._every = every
         self._counters: List[_PassCounter] = []
@@ -220,10 +220,29 @@ def _record_value(run: RunState, step: int, name: str, kind: str, data: Any) -> 
     run.record(VALUE, lambda recorder: Value(recorder.time(), step, name, kind, data).encode(), "watch")
 
 
-def _watches_of(run: RunState) -> List[Watch]:
-    watches: Optional[List[Watch]] = vars(run).get("_watches")
+class _Watches:
+    """What is watched in one run, and which number the next model gets."""
+
+    def __init__(self) -> None:
+        self.all: List[Watch] = []
+        self._next = 0
+
+    def number_for(self, model: Any) -> int:
+        """Return the number a model has, or the next."""
+        for watched in self.all:
+            if watched.model() is model:
+                return watched.number
+        return self._next
+
+    def add(self, watched: Watch) -> None:
+        self.all.append(watched)
+        self._next = max(self._next, watched.number + 1)
+
+
+def _watches_of(run: RunState) -> _Watches:
+    watches: Optional[_Watches] = vars(run).get("_watches")
     if watches is None:
-        watches = vars(run)["_watches"] = []
+        watches = vars(run)["_watches"] = _Watches()
         run.at_end(lambda code: unwatch(run))
     return watches
 
