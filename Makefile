@@ -15,10 +15,10 @@ DEBIAN_PACKAGES := acl chromium fonts-dejavu-core fuse3 gcc git iproute2 libc6-d
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos check clean demo deps format gpu-check help lock peers test ui
+.PHONY: bench chaos check clean demo deps format gpu-check help integrations lock peers test ui
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMPS)/installed ui  ## server, agent and a training; DEMO_EXIT=1 verifies and exits
 	@$(BIN)/python -m demo $(if $(filter 1,$(DEMO_EXIT)),--exit)
@@ -50,6 +50,7 @@ bench: $(STAMPS)/dev ui  ## run the benchmarks one after another; bench/results 
 gpu-check: $(STAMPS)/runtime  ## compare GPU metrics with nvidia-smi on a machine with an NVIDIA GPU
 	@PYTHONPATH=shim/src:agent/src $(BIN)/python -m bench.gpu_check $(GPU_CHECK_ARGS)
 
+# UV_FIND_LINKS names the directory or page where uv finds torch's builds for CPUs.
 lock: $(STAMPS)/dev  ## pin the requirements anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-package tracker-shim $(MANIFESTS) requirements/runtime.in -o requirements/runtime.txt
@@ -57,8 +58,25 @@ lock: $(STAMPS)/dev  ## pin the requirements anew
 		requirements/dev.in -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		requirements/peers.in -o requirements/peers.txt
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		requirements/integrations.in -o requirements/integrations.txt
 
-# Apart from the rest: wandb's client, and a stand-in for it, cannot be installed side by side.
+# Apart from the rest, since this installs a module named wandb. pip must know where torch's builds for CPUs are.
+integrations: $(STAMPS)/installed ui .venv-integrations/.stamp  ## train with libraries that log to wandb by themselves
+	@TEST_SERVICES_PYTHON=$(abspath $(BIN)/python) .venv-integrations/bin/python -m pytest --numprocesses=$$(nproc) \
+		--dist=worksteal $(or $(INTEGRATIONS_ARGS),tests/integrations)
+
+.venv-integrations/.stamp: requirements/integrations.txt shim/pyproject.toml shim-wandb/pyproject.toml \
+		shim-wandb/wheel_with_wandb.py shim-wandb/src/wandb/_version.py
+	@echo "== installing the pinned libraries that log to wandb by themselves"
+	$(PYTHON) -m venv --clear .venv-integrations
+	.venv-integrations/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile \
+		--require-hashes -r $<
+	.venv-integrations/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps \
+		--no-build-isolation -e ./shim -e ./shim-wandb
+	@touch $@
+
+# Apart, too: wandb's client, and a stand-in for it, cannot be installed side by side.
 peers: .venv-peers/.stamp  ## get tensorboardX and wandb, which bench/log_call.py compares log() with
 
 .venv-peers/.stamp: requirements/peers.txt
@@ -76,7 +94,7 @@ deps:  ## install from apt what some tests need (as root, or through sudo)
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
 
 clean:  ## remove everything that the targets above made
-	rm -rf $(VENV) .venv-peers .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis ui/node_modules ui/dist \
+	rm -rf $(VENV) .venv-peers .venv-integrations .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis ui/node_modules ui/dist \
 		server/src/tracker_server/web/static
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

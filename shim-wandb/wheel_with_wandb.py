@@ -1,13 +1,13 @@
 """Build backend of tracker-wandb: hatchling's wheels, and in them what makes `wandb` count as installed.
 
-Lightning and accelerate ask the installed distributions, not the modules, whether there is a wandb and which version.
-So the wheel installs a second, bare record of a distribution named wandb beside its own:
+Lightning and accelerate ask the installed distributions, not the modules, whether there is a wandb and
+which version. So the wheel installs a second, bare record of a distribution named wandb beside its own:
 
 - Its version is that of the client whose calls this module follows, marked as ours: 0.28.3+tracker.0.1.0.
-- It has no RECORD. So pip and uv refuse to put another wandb over it ("no RECORD file was found for wandb") and name
-  INSTALLER, which is tracker-wandb, as the one to uninstall.
-- It lies in the wheel's data directory, since installers refuse wheels with two .dist-info directories at the top.
-  Uninstalling tracker-wandb removes it as it does all files of the wheel.
+- It has no RECORD. So pip and uv refuse to put another wandb over it ("no RECORD file was found for wandb")
+  and name INSTALLER, which is tracker-wandb, as the one to uninstall.
+- It lies in the wheel's data directory, since installers refuse wheels with two .dist-info directories at
+  the top. Uninstalling tracker-wandb removes it as it does all files of the wheel.
 """
 
 import base64

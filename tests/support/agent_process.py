@@ -71,7 +71,15 @@ class AgentProcess(ServiceProcess):
     def status(self) -> dict[str, Any] | None:
         """Return what `tracker-agent status --json` prints, or None while no agent answers."""
         done = subprocess.run(
-            [services_python(), "-m", "tracker_agent.cli", "status", "--json", "--state-dir", str(self.state)],
+            [
+                services_python(),
+                "-m",
+                "tracker_agent.cli",
+                "status",
+                "--json",
+                "--state-dir",
+                str(self.state),
+            ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=30,

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -14,7 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.support.service_process import ServiceProcess
+from tests.support.service_process import ServiceProcess, services_python
 
 START_S = 60.0
 
@@ -56,7 +55,7 @@ class ServerProcess(ServiceProcess):
             self.process = subprocess.Popen(
                 [
                     *self.prefix,
-                    *(sys.executable, "-m", "tracker_server.cli", "run", "--data", str(self.data)),
+                    *(services_python(), "-m", "tracker_server.cli", "run", "--data", str(self.data)),
                     *("--host", "127.0.0.1", "--port", str(self.port), *self._arguments),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -116,7 +115,7 @@ class ServerProcess(ServiceProcess):
         verb = 2 if arguments[0] == "key" else 1
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "tracker_server.cli", *arguments[:verb]),
+                *(services_python(), "-m", "tracker_server.cli", *arguments[:verb]),
                 *("--data", str(self.data), *arguments[verb:]),
             ],
             stdin=subprocess.DEVNULL,

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Self
+
+
+def services_python() -> str:
+    """Return the interpreter that has agent and server: not ours where tests run among other libraries."""
+    return os.environ.get("TEST_SERVICES_PYTHON") or sys.executable
 
 
 class ServiceProcess:

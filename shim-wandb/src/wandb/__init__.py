@@ -1,7 +1,8 @@
 """The module wandb, provided by Tracker: for libraries that say `import wandb` themselves (docs/wandb.md).
 
-Everything here is tracker's own, looked up at each use: wandb.run, wandb.config and wandb.summary are always those of
-the current run. The submodules have wandb's names and hold what other libraries were seen to take from them.
+Everything here is tracker's own, looked up at each use: wandb.run, wandb.config and wandb.summary are
+always those of the current run. The submodules have wandb's names and hold what other libraries were seen
+to take from them.
 """
 
 import importlib
@@ -10,7 +11,7 @@ import os
 import tracker
 from tracker import _session
 
-from ._version import VERSION as __version__  # noqa: N811 - the name that everybody asks for
+from ._version import VERSION as __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ __all__ = [
     "watch",
 ]
 
+
 def __getattr__(name: str) -> "Any":
     if name in _SUBMODULES:
         return importlib.import_module("wandb." + name)
@@ -103,7 +105,7 @@ def __dir__() -> "List[str]":
 
 
 def _warn_of_two_clients() -> None:
-    """Say so where the real client was installed first: pip puts one package's files over another's unasked."""
+    """Say so where the real client was installed first: pip puts one's files over the other's unasked."""
     site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
         found = [name for name in os.listdir(site) if name.startswith("wandb-") and "+tracker" not in name]
@@ -111,8 +113,8 @@ def _warn_of_two_clients() -> None:
         return
     if any(name.endswith((".dist-info", ".egg-info")) for name in found):
         tracker.termwarn(
-            "both wandb and tracker-wandb are installed, and their files are mixed. Runs are recorded by Tracker. "
-            "To have only Tracker's: pip uninstall --yes wandb tracker-wandb, then install tracker-wandb"
+            "both wandb and tracker-wandb are installed, and their files are mixed. Runs are recorded by "
+            "Tracker. To have only that: pip uninstall --yes wandb tracker-wandb, then install tracker-wandb"
         )
 
 

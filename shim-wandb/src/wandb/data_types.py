@@ -1,7 +1,4 @@
-"""wandb.data_types: the classes of rich values."""
+"""wandb.data_types: the classes of rich values, all that tracker._rich says are public."""
 
-from tracker._rich import *  # noqa: F403 - what tracker._rich says is public
-from tracker._rich import RichValue as WBValue
-from tracker._rich import __all__ as _RICH
-
-__all__ = [*_RICH, "WBValue"]
+from tracker._rich import *  # noqa: F403
+from tracker._rich import RichValue as WBValue  # noqa: F401 - what their base class is called there

@@ -7,9 +7,7 @@ if TYPE_CHECKING:
     from typing import Container, Mapping
 
 
-def define_best(
-    metrics: "Mapping[str, str]", smaller: "Container[str]", greater: "Container[str]"
-) -> None:
+def define_best(metrics: "Mapping[str, str]", smaller: "Container[str]", greater: "Container[str]") -> None:
     """Have the minimum or the maximum of each metric in the summary; of those not known, the last value.
 
     metrics: what the library calls a metric, by the name that it is logged under. A metric may end in

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Tuple
 
-#: Metrics of LightGBM that are better when smaller, or greater. Those with "loss" in the name are of the first.
+#: Metrics that are better when smaller, or greater. Those with "loss" in the name are of the first kind.
 _SMALLER = frozenset(["l1", "l2", "rmse", "quantile", "mape", "huber", "fair", "poisson", "gamma", "tweedie"])
 _GREATER = frozenset(["map", "auc", "ndcg", "average_precision"])
 
@@ -74,8 +74,8 @@ def log_summary(model: "Any", feature_importance: bool = True, save_model_checkp
 def _named(result: "Any") -> "Tuple[str, Dict[str, Any]]":
     """Return what LightGBM calls the metric of one evaluation, and its values by name.
 
-    result: (data, metric, value, greater is better), and in cross-validation the deviation as the fifth; older
-    versions of LightGBM say ("cv_agg", "<data> <metric>", mean, …) there.
+    result: (data, metric, value, greater is better), and in cross-validation the deviation as the fifth;
+    older versions of LightGBM say ("cv_agg", "<data> <metric>", mean, …) there.
     """
     data, metric, value = result[:3]
     if len(result) == 4:

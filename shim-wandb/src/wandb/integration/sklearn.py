@@ -76,9 +76,7 @@ def plot_confusion_matrix(
 ) -> None:
     """Record "confusion_matrix": how often each true class was taken for which."""
     classes = np.unique(np.concatenate([np.asarray(y_true), np.asarray(y_pred)]))
-    counts = metrics.confusion_matrix(
-        y_true, y_pred, labels=classes, normalize="true" if normalize else None
-    )
+    counts = metrics.confusion_matrix(y_true, y_pred, labels=classes, normalize="true" if normalize else None)
     names = _names(labels, classes)
     rows = [
         [names[i], names[j], counts[i, j].item()] for i in range(len(classes)) for j in range(len(classes))
@@ -177,7 +175,7 @@ def plot_calibration_curve(
     wandb.log({"calibration_curve": chart})
 
 
-def plot_learning_curve(  # noqa: PLR0913, PLR0917 - wandb's signature
+def plot_learning_curve(
     model: "Any" = None,
     X: "Any" = None,  # noqa: N803
     y: "Any" = None,

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict
 
-#: Metrics of XGBoost that are better when smaller, or greater. Those with "loss" in the name are of the first.
+#: Metrics that are better when smaller, or greater. Those with "loss" in the name are of the first kind.
 _SMALLER = frozenset(["rmse", "rmsle", "mae", "mape", "mphe", "error", "merror"])
 _GREATER = frozenset(["auc", "aucpr", "ndcg", "map"])
 
@@ -22,8 +22,8 @@ _GREATER = frozenset(["auc", "aucpr", "ndcg", "map"])
 class WandbCallback(xgboost.callback.TrainingCallback):  # type: ignore[misc]  # XGBoost need not be there
     """Give it to xgboost.train(callbacks=[…]) or to an estimator's `callbacks`.
 
-    Records the booster's settings as config, each evaluation as "<data>-<metric>" with "epoch", and at the end the
-    importance of features, best_score and best_iteration, and with log_model the model as an artifact.
+    Records the booster's settings as config, each evaluation as "<data>-<metric>" with "epoch", and at the
+    end the importance of features, best_score and best_iteration; with log_model the model as an artifact.
     """
 
     def __init__(
@@ -47,7 +47,12 @@ class WandbCallback(xgboost.callback.TrainingCallback):  # type: ignore[misc]  #
         wandb.config.update(json.loads(model.save_config()), allow_val_change=True)
         return model
 
-    def after_iteration(self, model: "Any", epoch: int, evals_log: "Dict[str, Dict[str, Any]]") -> bool:
+    def after_iteration(
+        self,
+        model: "Any",  # noqa: ARG002 - XGBoost's signature
+        epoch: int,
+        evals_log: "Dict[str, Dict[str, Any]]",
+    ) -> bool:
         """Record one round; never stops the training."""
         values: "Dict[str, Any]" = {}
         names = {}
@@ -69,7 +74,9 @@ class WandbCallback(xgboost.callback.TrainingCallback):  # type: ignore[misc]  #
             _log_model(model)
         if self.log_feature_importance:
             scores = model.get_score(importance_type=self.importance_type)
-            table = wandb.Table(columns=["Feature", "Importance"], data=[list(pair) for pair in scores.items()])
+            table = wandb.Table(
+                columns=["Feature", "Importance"], data=[list(pair) for pair in scores.items()]
+            )
             chart = wandb.plot.bar(table, "Feature", "Importance", title="Feature Importance")
             wandb.log({"Feature Importance": chart})
         score = model.attr("best_score")

@@ -5,7 +5,10 @@ import wandb
 try:
     import keras
 except ImportError:
-    from tensorflow import keras
+    try:
+        from tensorflow import keras
+    except ImportError:
+        raise ImportError("wandb.keras needs Keras, and there is none: pip install keras") from None
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -42,7 +42,9 @@ class WandbModelCheckpoint(ModelCheckpoint):  # type: ignore[misc]  # Keras need
         )
         need_run("WandbModelCheckpoint")
 
-    def _save_model(self, epoch: int, batch: "Optional[int]" = None, logs: "Optional[Dict[str, Any]]" = None) -> None:
+    def _save_model(
+        self, epoch: int, batch: "Optional[int]" = None, logs: "Optional[Dict[str, Any]]" = None
+    ) -> None:
         # Keras calls this for epochs and for batches, and decides in it whether the model is worth it.
         logs = logs or {}
         path = self._get_file_path(epoch, batch, logs)

@@ -1,5 +1,6 @@
 """WandbCallback: the one callback of older scripts, which did it all."""
 
+import math
 import os
 
 import wandb
@@ -16,8 +17,8 @@ _LOWER, _HIGHER = "min", "max"
 class WandbCallback(Callback):  # type: ignore[misc]  # Keras need not be there
     """Records metrics by epoch, the best value of `monitor` in the summary, and the best model as a file.
 
-    log_weights records histograms of the weights, log_batch_frequency metrics in between. Arguments that are not
-    in the signature have no effect here: they are named in a warning.
+    log_weights records histograms of the weights, log_batch_frequency metrics in between. Arguments
+    that are not in the signature have no effect here: they are named in a warning.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class WandbCallback(Callback):  # type: ignore[misc]  # Keras need not be there
 
     def _is_better(self, value: float) -> bool:
         if self.best is None:
-            return value == value  # not NaN
+            return not math.isnan(value)
         return value < self.best if self.mode == _LOWER else value > self.best
 
     def _save(self) -> None:

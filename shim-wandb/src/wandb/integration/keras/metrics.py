@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 class WandbMetricsLogger(Callback):  # type: ignore[misc]  # Keras need not be there
     """Records "epoch/<metric>" with "epoch/epoch", and in between "batch/<metric>" with "batch/batch_step".
 
-    log_freq: "epoch", "batch", or every so many batches. initial_global_step: where a resumed training goes on.
+    log_freq: "epoch", "batch", or every so many batches. initial_global_step: where a resumed training goes
+    on.
     """
 
     def __init__(

@@ -1,4 +1,3 @@
-"""wandb.sdk.data_types: the classes of rich values."""
+"""wandb.sdk.data_types: the classes of rich values, all that tracker._rich says are public."""
 
-from tracker._rich import *  # noqa: F403 - what tracker._rich says is public
-from tracker._rich import __all__ as __all__  # noqa: PLC0414
+from tracker._rich import *  # noqa: F403

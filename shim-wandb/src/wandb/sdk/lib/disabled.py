@@ -1,6 +1,7 @@
 """wandb.sdk.lib.disabled: classes that disabled runs and their summaries are instances of.
 
-There is one class of runs here. Libraries ask isinstance(run, (Run, RunDisabled)), and some RunDisabled alone.
+There is one class of runs here. Libraries ask isinstance(run, (Run, RunDisabled)), and some for the second
+alone.
 """
 
 from tracker import Run, Summary

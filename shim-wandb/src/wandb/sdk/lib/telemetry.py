@@ -1,4 +1,4 @@
-"""wandb.sdk.lib.telemetry: integrations note there that they are in use. Nothing is noted here, or sent anywhere."""
+"""wandb.sdk.lib.telemetry: integrations note there that they are in use. Here it is forgotten."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,56 @@
+"""The callbacks for XGBoost and LightGBM, compared with what the libraries keep of their evaluations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from tests.integrations.stored import StoredRun
+from tests.integrations.training import Services, Train
+
+
+def test_xgboost_callback_stores_every_evaluation_and_the_model(train: Train) -> None:
+    told, run, _ = train("xgboost_train")
+
+    rounds = len(told["evaluated"]["test"]["auc"])
+    assert rounds < 60, "it was to stop early"
+    for data, metrics in told["evaluated"].items():
+        for metric, values in metrics.items():
+            stored = run.values_by("epoch", f"{data}-{metric}")
+            assert stored == dict(enumerate(values)), (data, metric)
+    assert run.summary["best_score"] == told["best_score"]
+    assert run.summary["best_iteration"] == told["best_iteration"]
+    assert run.summary["test-logloss"] == {"min": min(told["evaluated"]["test"]["logloss"])}
+    assert run.summary["test-auc"] == {"max": max(told["evaluated"]["test"]["auc"])}
+    assert run.config["depth"] == 2
+    assert run.config["learner"] == told["config"]["learner"]
+    assert len(run.rich("Feature Importance")) == 1
+    name = f"{told['run']}_model.json"
+    [model] = run.artifact_files(name, name)
+    assert json.loads(model) == told["model"]
+
+
+def test_lightgbm_callback_stores_every_evaluation_and_the_best_model(
+    train: Train, services: Services
+) -> None:
+    told, run, _ = train("lightgbm_train")
+
+    assert len(told["evaluated"]["test"]["auc"]) < 40, "it was to stop early"
+    for data, metrics in told["evaluated"].items():
+        for metric, values in metrics.items():
+            stored = run.values_by("iteration", f"{data}_{metric}")
+            assert stored == dict(enumerate(values)), (data, metric)
+    for name, value in told["parameters"].items():
+        if name in run.config:
+            assert run.config[name] == value, name
+    assert set(told["parameters"]) - {"metric", "num_threads", "seed"} <= set(run.config)
+    assert run.summary["best_score"] == told["best_score"]
+    assert run.summary["best_iteration"] == told["best_iteration"]
+    assert run.summary["test_auc"] == {"max": max(told["evaluated"]["test"]["auc"])}
+    [model] = run.artifact_files(f"model_{told['run']}", f"model_ckpt_{told['best_iteration']}.txt")
+    assert hashlib.sha256(model).hexdigest() == told["model"]
+
+    folds = StoredRun(*services, told["project"], told["folds_run"])
+    folds.wait()
+    for name, values in told["folds"].items():
+        assert folds.values_by("iteration", name.replace(" ", "_")) == dict(enumerate(values)), name
