@@ -12,7 +12,7 @@ import time
 from typing import Any, Dict, List
 
 from ._names import random_id
-from ._spool import ensure_user_directory
+from ._spool import ensure_user_directory, own_directories
 from .protocol.layout import CREDENTIALS_FILE
 
 VERSION = 1
@@ -42,6 +42,15 @@ def store_key(root: str, server: str, account: str, key: str) -> str:
         if lock is not None:
             os.close(lock)
     return path
+
+
+def read_keys(root: str) -> List[Entry]:
+    """Return the keys that this user left for the agent of a spool, the newest last."""
+    return [
+        entry
+        for directory in own_directories(root)
+        for entry in _read(os.path.join(directory, CREDENTIALS_FILE))
+    ]
 
 
 def _read(path: str) -> List[Entry]:

@@ -143,26 +143,6 @@ class HelperClient:
             self._unsent += bare  # goes with the next message; descriptors cannot wait
             return True
 
-    def copy(self, source: str, target: str, policy: str = "now", block: bool = False) -> bool:
-        """Have a file copied to a path; with block, it is there when this returns. False: it is not, or
-        nobody will do it.
-        """
-        from . import _copies
-
-        if block:
-            try:
-                _copies.copy_file(source, target)
-            except OSError:
-                return False
-        if block and policy == "now":
-            return True
-        opened = [] if block else _copies.try_open(source)
-        try:
-            return self.send("copies", {"files": [[source, target]], "policy": policy}, opened)
-        finally:
-            for fd in opened:
-                os.close(fd)
-
     def problems(self) -> List[str]:
         """Return what the helper reported since this was last asked: files that it could not keep."""
         with self._lock:
