@@ -73,13 +73,11 @@ __all__ += list(_module_calls.CALLS)
 
 
 def __getattr__(name: str) -> "Any":
-    import importlib
-
     if name in _MODULES:
-        return importlib.import_module("tracker." + name)
+        return __import__("tracker." + name, fromlist=[name])
     if name not in _PUBLIC:
         raise AttributeError("module 'tracker' has no attribute %r" % name)
-    found = getattr(importlib.import_module("tracker." + _PUBLIC[name]), name)
+    found = getattr(__import__("tracker." + _PUBLIC[name], fromlist=[name]), name)
     globals()[name] = found
     return found
 

@@ -4,8 +4,6 @@ Loaded by init(), so that a bare `import tracker` stays cheap.
 """
 
 import os
-import socket
-import tempfile
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from ._agent import Agent, find_agent
@@ -56,6 +54,8 @@ def disabled_run(
     config: Any = None,
 ) -> Run:
     """Return a run that records nothing. Its directory is one that scripts can write into unasked."""
+    import tempfile  # 6 ms that other runs need not pay
+
     directory = tempfile.gettempdir()
     place = RunPlace(directory, directory, run_id or random_id(), "", "", "", _WRITER)
     return Run(place, fields, terminal, disabled=True, config=config, on_end=on_end)
@@ -219,7 +219,7 @@ def _new_place(root: str, agent: Agent, settings: Settings, run_id: str) -> RunP
     offline = settings.mode == "offline"
     machine = known or identity.machine_id()
     return RunPlace(
-        root, "", run_id, machine, boot, socket.gethostname(), _WRITER, settings.rank, offline,
+        root, "", run_id, machine, boot, identity.host_name(), _WRITER, settings.rank, offline,
         settings.server, settings.account, os.getpid() if settings.allow_stop else 0, settings.gpus,
         role=settings.role,
     )  # fmt: skip
