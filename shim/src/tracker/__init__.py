@@ -15,7 +15,17 @@ import sys
 
 from . import _module_calls, _version
 from ._config import Config
-from ._module_calls import login, require, restore, setup, teardown, termerror, termlog, termwarn
+from ._module_calls import (
+    login,
+    require,
+    restore,
+    setup,
+    teardown,
+    termerror,
+    termlog,
+    termsetup,
+    termwarn,
+)
 from ._session import config_without_run, finish, init, log, summary_without_run
 from ._summary import Summary
 
@@ -46,6 +56,10 @@ _PUBLIC = {
     "ConfigError": "_errors",
     "Artifact": "_artifacts",
     "Api": "_api",
+    "sweep": "_absent",
+    "agent": "_absent",
+    "controller": "_absent",
+    "plot_table": "plot",
     "attach": "_handover",
     "_attach": "_handover",
     "Audio": "_rich",
@@ -67,7 +81,7 @@ _MODULES = ("plot",)
 
 __all__ = [
     "Config", "Run", "Summary", "__version__", "config", "finish", "init", "log", "login", "require",
-    "restore", "run", "setup", "summary", "teardown", "termerror", "termlog", "termwarn",
+    "restore", "run", "setup", "summary", "teardown", "termerror", "termlog", "termsetup", "termwarn",
 ]  # fmt: skip
 __all__ += list(_module_calls.CALLS)
 

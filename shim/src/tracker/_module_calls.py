@@ -82,6 +82,10 @@ def require(requirement: "Any" = None, experiment: "Any" = None) -> None:
     """Do nothing: whatever is asked for, there is only one way here."""
 
 
+def termsetup(settings: "Any" = None, logger: "Any" = None) -> None:
+    """Do nothing: the terminal needs no preparation."""
+
+
 def termlog(string: str = "", newline: bool = True, repeat: bool = True, prefix: bool = True) -> None:  # noqa: ARG001
     """Write a line to the terminal; repeat=False: once for each text."""
     _say("", string, repeat)
