@@ -22,10 +22,13 @@ TOLD = {
 }  # fmt: skip
 
 
-def test_variables_say_what_a_run_is(train: Train) -> None:
-    told, run, _ = train("variables", "wandb", **ALL, WANDB_RUN_ID="chosen", WANDB_DIR="elsewhere")
+@pytest.mark.parametrize("imported", ["wandb", "tracker as wandb"])
+def test_variables_say_what_a_run_is(imported: str, train: Train) -> None:
+    chosen = "chosen-" + imported.partition(" ")[0]
 
-    assert told["run"] == "chosen"
+    told, run, _ = train("variables", imported, **ALL, WANDB_RUN_ID=chosen, WANDB_DIR="elsewhere")
+
+    assert told["run"] == chosen
     assert {name: told[name] for name in TOLD} == TOLD
     assert {name: run.page[name] for name in TOLD if name != "project"} == {
         name: value for name, value in TOLD.items() if name != "project"

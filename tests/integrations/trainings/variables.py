@@ -1,13 +1,15 @@
-"""A script that leaves everything to variables. Its first argument is the module that it logs with."""
+"""A script that leaves all to variables. Its first argument says what it imports: "tracker as wandb"."""
 
 import importlib
 import json
 import os
 import sys
 
-wandb = importlib.import_module(sys.argv[1])
-run = wandb.init(**json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
-wandb.log({"loss": 0.5})
+imported, _, alias = sys.argv[1].partition(" as ")
+module = importlib.import_module(imported)
+globals()[alias or imported] = module
+run = module.init(**json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
+module.log({"loss": 0.5})
 told = {
     "run": run.id,
     "project": run.project,
@@ -21,4 +23,4 @@ told = {
 }
 with open(os.environ["REPORT"], "w") as file:
     json.dump(told, file)
-wandb.finish()
+module.finish()
