@@ -18,6 +18,7 @@ from tracker.protocol.verify import verify_directory
 
 STREAM = bytes(range(16))
 OTHER = bytes(range(16, 32))
+THIRD = bytes(range(32, 48))
 START = 1700000000000000000
 HEADER = Header(
     stream=STREAM,
@@ -163,6 +164,17 @@ def cases():
                 HEADER._replace(server="https://tracker.example.org", account="4f8a1c22"),
             )
         ),
+        "parent_and_role": {
+            segment_name(STREAM, 0): b"".join(
+                segment(metrics(0, 1) + [end], HEADER._replace(role="supervisor"))
+            ),
+            segment_name(OTHER, 0): b"".join(
+                segment(metrics(0, 1), HEADER._replace(stream=OTHER, parent=STREAM, role="helper"))
+            ),
+            segment_name(THIRD, 0): b"".join(
+                segment(metrics(0, 1), HEADER._replace(stream=THIRD, parent=STREAM[:4], role=""))
+            ),
+        },
         "malformed_bodies": files(segment([(kinds.METRICS, b"\xc1"), (kinds.RUN, b"\x90"), end])),
     }
 

@@ -95,28 +95,44 @@ def test_a_process_whose_stream_could_not_be_created_reports_its_loss_at_its_end
     assert [stream.exits for stream in streams] == [[0], [0]]
 
 
-def test_a_quota_costs_counted_records_until_it_is_raised(tmp_path: Path) -> None:
+def test_a_limit_on_the_size_of_files_costs_one_record_where_it_is_set_after_init(tmp_path: Path) -> None:
     script = """
         import resource, tracker
         run = tracker.init(id="run")
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-        for step in range(100):
+        for step in range(200):
             tracker.log({"n": step})
-        lost = run.lost
-        assert 0 < lost < 100, lost
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        tracker.log({"n": 100})
-        print(lost)
+        assert run.lost == 1, run.lost
     """
 
-    out, err = run_script(script, TRACKER_DIR=str(tmp_path))
+    _, err = run_script(script, TRACKER_DIR=str(tmp_path))
 
     assert err.count("warning") == 1
     (stream,) = reading(tmp_path)
     steps = [values["n"] for _, values in stream.metrics]
-    assert steps == [*range(100 - int(out)), 100]
-    assert [record.records for record in stream.of(kinds.LOST)] == [int(out)]
+    assert len(steps) == 199
+    assert [record.records for record in stream.of(kinds.LOST)] == [1]
+    assert all(path.stat().st_size <= 2000 for path in tmp_path.glob("*/run/*.mpl"))
+
+
+def test_a_limit_on_the_size_of_files_that_was_there_before_costs_nothing(tmp_path: Path) -> None:
+    script = """
+        import resource, signal
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # one write too far would be the last
+        import tracker
+        run = tracker.init(id="run")
+        for step in range(200):
+            tracker.log({"n": step})
+        assert run.lost == 0, run.lost
+    """
+
+    _, err = run_script(script, TRACKER_DIR=str(tmp_path))
+
+    assert "warning" not in err
+    (stream,) = reading(tmp_path)
+    assert [values["n"] for _, values in stream.metrics] == list(range(200))
 
 
 def test_a_read_only_spool_is_named_and_records_go_where_they_can(small_disk: Path, tmp_path: Path) -> None:
@@ -173,7 +189,7 @@ def test_descriptors_closed_by_others_cost_one_record_at_most(tmp_path: Path) ->
         import os, tracker
         run = tracker.init(id="run", config={"a": 1})
         tracker.log({"n": 0})
-        os.closerange(3, 100)
+        os.closerange(3, 4096)
         for step in range(1, 10):
             tracker.log({"n": step})
         assert run.lost == 1, run.lost

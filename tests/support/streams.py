@@ -25,6 +25,9 @@ class StreamBytes:
         machine: str = "m" * 32,
         rank: int | None = None,
         stop: bool | None = None,
+        parent: bytes | None = None,
+        role: str | None = None,
+        started: int = START,
         version: int = 1,
         fields: dict[str, Any] | None = None,
     ) -> None:
@@ -37,20 +40,22 @@ class StreamBytes:
             machine=machine,
             boot="b" * 32,
             pid=4711,
-            started=START,
+            started=started,
             clock=1,
             writer="test/1",
             host="node1",
             rank=rank,
             stop=stop,
+            parent=parent,
+            role=role,
             version=version,
         )
         self.data = bytearray(encode_header(self.header))
         self.taken = 0
-        self.clock = itertools.count(START + 1_000_000, 1_000_000)
+        self.clock = itertools.count(started + 1_000_000, 1_000_000)
         self._seeds = Seeds(self.stream, 0)
         if run is not None and project is not None:
-            self.add(kinds.RUN, bodies.Run(START, {"project": project, **(fields or {})}).encode())
+            self.add(kinds.RUN, bodies.Run(started, {"project": project, **(fields or {})}).encode())
 
     @property
     def end(self) -> int:

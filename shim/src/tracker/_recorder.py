@@ -23,6 +23,8 @@ Append = Callable[[int, bytes], None]
 REOPEN_INTERVAL_NS = 10 * 10**9
 #: Records that describe the run: written anew, whole, after the disk has refused one of them.
 _STATE_KINDS = frozenset((RUN, CONFIG, SUMMARY))
+#: Errors that say nothing about the next attempt.
+_PASSING = frozenset((errno.EBADF, errno.EFBIG))
 
 
 class Recorder:
@@ -83,6 +85,7 @@ class Recorder:
                 return self._nested_recorder().write(kind, body)
             try:
                 self.busy = True
+                self._look_for_files()
                 self.append(kind, body)
                 return True
             except (OSError, ValueError) as error:
@@ -99,19 +102,13 @@ class Recorder:
         self._unreported += 1
         if isinstance(error, OSError):
             self._reason = error.strerror or str(error)
-            if error.errno == errno.EBADF:
-                # Somebody closed all descriptors. The number may be in use again: do not close it.
-                self._writer = None
-                self._due = self._opening
-                self._closed_under_us = True
+            self._learn_from(error)
         else:
             self._reason = str(error)
         if kind in _STATE_KINDS and self._due is None:
             self._due = self._state
         self.append = self._append_with_care
-        if not self.warned:
-            self.warned = True
-            self._on_loss(self._reason)
+        self._warn()
 
     def end(
         self,
@@ -125,27 +122,93 @@ class Recorder:
                 return
             if self._nested is not None:
                 self._nested.end(code)
+            if not self.busy:
+                self._look_for_files()
             if self._unreported and not self.busy:
                 # A stream that could not be created has one more chance: else nobody hears of the loss.
                 self._refusal = None
             if self._writer is not None or (self._unreported and not self.busy):
-                try:
-                    self.append(EXIT, Exit(self.time(), code, exception, facts).encode())
-                except (OSError, ValueError):
-                    # Without EXIT the agent will find the stream's writer gone: visible, and true.
-                    self.lost += 1
-                if not self.busy and self._writer is not None:
-                    self._writer.close()
+                self._write_exit(code, exception, facts)
+                if not self.busy:
+                    self._close()
             self.pid = 0
             self.append = self._refuse
 
     def forget(self) -> None:
         """Let go of descriptors that came with a fork, without a trace in the parent's stream."""
-        if self._writer is not None:
-            self._writer.forget()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.forget()
+            except OSError:
+                pass  # the parent had closed them itself
         if self._nested is not None:
             self._nested.forget()
+
+    def _learn_from(self, error: OSError) -> None:
+        """Do what may let the next record be written."""
+        if error.errno == errno.EBADF:
+            # Somebody closed all descriptors. The number may be in use again: do not close it.
+            self._writer = None
+            self._go_on_elsewhere()
+        elif error.errno == errno.EFBIG and self._writer is not None:
+            self._writer.heed_limit()
+        elif error.errno in (errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)):
+            self._look_for_files()
+
+    def _go_on_elsewhere(self) -> None:
+        self._due = self._opening
+        self._closed_under_us = True
+        self.append = self._append_with_care
+
+    def _look_for_files(self) -> None:
+        """Go on in a new stream where somebody deleted the files of this one."""
+        writer = self._writer
+        if writer is None or not writer.deleted():
+            return
+        # The agent may have read them before, but nobody here knows.
+        records = writer.count_records()
+        self.lost += records
+        self._unreported += records
+        self._reason = "the files of the run were deleted while it ran"
+        self._close()
+        self.place = self.place._replace(directory="")
+        self._go_on_elsewhere()
+        self._warn()
+
+    def _write_exit(
+        self, code: int, exception: Optional[Dict[str, str]], facts: Optional[Dict[str, Any]]
+    ) -> None:
+        try:
+            body = Exit(self.time(), code, exception, facts).encode()
+            try:
+                self.append(EXIT, body)
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    raise
+                self._learn_from(error)
+                self._append_with_care(EXIT, body)
+        except (OSError, ValueError):
+            # Without EXIT the agent will find the stream's writer gone: visible, and true.
+            self.lost += 1
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        try:
+            writer.close()
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                # What NFS accepted earlier and could not keep. Nobody knows how much that is.
+                self.lost += 1
+                self._reason = error.strerror or str(error)
+                self._warn()
+
+    def _warn(self) -> None:
+        if not self.warned:
+            self.warned = True
+            self._on_loss(self._reason)
 
     def _append_with_care(self, kind: int, body: bytes) -> None:
         if self._writer is None:

@@ -38,7 +38,11 @@ class StoppableRun(Run):
 
     def log(self, data: Dict[str, Any], step: Optional[int] = None, commit: Optional[bool] = None) -> None:
         """Record values at a step: see Run.log."""
-        Run.log(self, data, step, commit)
+        try:
+            Run.log(self, data, step, commit)
+        except RecursionError:  # no stack left for the call itself
+            self._recorder.lost += 1
+            return
         # After the record is written. The clock is no system call.
         now = monotonic_ns()
         if now >= self._look_at and self._is_asked(now):

@@ -251,6 +251,32 @@ class Headers(unittest.TestCase):
             line = encode_header(HEADER._replace(gpus=gpus))
             self.assertEqual(read_header(line)[0], HEADER)
 
+    def test_parent_and_role_are_kept_and_absent_ones_change_no_byte(self):
+        for given in (
+            HEADER._replace(parent=b"p" * 16),
+            HEADER._replace(parent=b"p" * 16, role="helper"),
+            HEADER._replace(role="of a later version"),
+        ):
+            self.assertEqual(read_header(encode_header(given))[0], given)
+        self.assertNotIn(b"parent", encode_header(HEADER))
+        self.assertNotIn(b"role", encode_header(HEADER))
+
+    def test_a_parent_or_role_of_another_form_costs_the_stream_nothing(self):
+        for fields in (
+            {"parent": b""},
+            {"parent": b"p" * 15},
+            {"parent": b"p" * 17},
+            {"parent": "p" * 16},
+            {"parent": 5},
+            {"parent": HEADER.stream},
+            {"role": ""},
+            {"role": "r" * 33},
+            {"role": b"helper"},
+            {"role": ["helper"]},
+        ):
+            line = encode_header(HEADER._replace(**fields))
+            self.assertEqual(read_header(line)[0], HEADER)
+
     def test_a_newer_version_and_unknown_keys_are_read(self):
         fields = {k: v for k, v in HEADER._asdict().items() if v is not None}
         fields.update(version=9, colour="red")

@@ -17,11 +17,16 @@ HOST = ("m", "b")
 
 def gone(ordinal: int = 0, since: int = 10, cause: str | None = None, **more: Any) -> Ending:
     observed = {} if cause is None else {"cause": cause}
-    return Ending(ordinal, "gone", since, observed={**observed, **more}, place=HOST, pid=7)
+    observed_too = {**observed, **more}
+    return Ending(
+        ordinal, "gone", since, observed=observed_too, place=HOST, pid=7, stream=bytes([ordinal]) * 16
+    )
 
 
 def ended(code: int, ordinal: int = 0, since: int = 10, **more: Any) -> Ending:
-    return Ending(ordinal, "ended", since, exit_code=code, place=HOST, **more)
+    return Ending(
+        ordinal, "ended", since, exit_code=code, **{"place": HOST, "stream": bytes([ordinal]) * 16, **more}
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +39,7 @@ def ended(code: int, ordinal: int = 0, since: int = 10, **more: Any) -> Ending:
         ([gone()], UNKNOWN),
         ([gone(cause="")], UNKNOWN),
         ([gone(cause="killed by SIGKILL")], "killed by SIGKILL"),
-        ([gone(), Ending(1, "live", 1)], None),
+        ([gone(), Ending(1, "live", 1, stream=b"l" * 16)], None),
         # The first to go takes the others with it.
         ([ended(1, 0, 20), gone(1, 10, "out of memory")], "out of memory"),
         ([ended(1, 0, 5), gone(1, 10, "out of memory")], "exit code 1"),
@@ -59,7 +64,7 @@ def test_a_run_ends_for_the_reason_that_came_first(endings: list[Ending], cause:
 
 
 def test_a_supervisor_on_another_host_speaks_of_another_process() -> None:
-    supervisor = Ending(1, "ended", 5, exit_code=137, told={"pid": 7, "signal": 9}, place=("other", "b"))
+    supervisor = ended(137, 1, 5, told={"pid": 7, "signal": 9}, place=("other", "b"))
 
     assert run_cause([gone(), supervisor]) == UNKNOWN
 

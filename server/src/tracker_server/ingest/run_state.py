@@ -1,8 +1,8 @@
 """What state a run is in, from what is known of the ends of its writers. Pure functions.
 
-Not every writer decides. A child (a HEADER with a `parent` of the same run: a fork, a worker) that vanishes is
-a fact about itself: worker pools are terminated, children leave by os._exit, and whether that was wrong is
-for the parent to say. The helper beside a training and the command that adds a number to it say nothing
+Not every writer decides. A child (a HEADER with a `parent` of the same run: a fork, a worker) that vanishes
+is a fact about itself: worker pools are terminated, children leave by os._exit, and whether that was wrong
+is for the parent to say. The helper beside a training and the command that adds a number to it say nothing
 about it at all. A run that went on later, as one that was preempted does, is judged by its last attempt.
 """
 

@@ -8,6 +8,8 @@ import os
 from typing import Optional, Tuple
 from zlib import crc32
 
+from msgpack import Unpacker
+
 from .codec import _LINE16, Seeds, encode_line
 from .header import Header, encode_header
 from .kinds import SEGMENT_BYTES, SEGMENT_NUMBER_MAX
@@ -24,12 +26,15 @@ _OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOE
 _OPEN |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 # A default ACL on the spool narrows this; elsewhere the umask does.
 _MODE = 0o660
+#: Descriptors get numbers from here on: programs close the low ones wholesale, and what they open next would
+#: get ours, and with them our records.
+_DESCRIPTOR_MIN = 900
 
 
 class StreamWriter:
     """Writes one stream. Not thread-safe: callers hold a lock around write() and close().
 
-    Every method but close() raises OSError when the file system refuses, and then nothing of
+    Every method raises OSError when the file system refuses; after write() then nothing of
     the refused line remains (or what remains is left behind in a segment of its own).
     """
 
@@ -39,6 +44,7 @@ class StreamWriter:
         self.directory = directory
         self.header = header
         self.segment_bytes = segment_bytes
+        self.heed_limit()
         self._spoiled = False
         self._lock_fd = self._take_live_lock()
         try:
@@ -76,6 +82,7 @@ class StreamWriter:
     def _undo(self, written: int) -> None:
         """Take back a line that was cut short, so that the next one starts clean."""
         self._spoiled = True
+        self.heed_limit()
         # Asked of the file, not of _size: Ctrl-C right after a write() leaves that behind.
         whole = os.fstat(self._fd).st_size - written
         try:
@@ -100,9 +107,9 @@ class StreamWriter:
         try:
             opened = self._open_segment(header, adopt=True)
         except OSError:
-            if spoiled:
+            self._spoiled = spoiled
+            if spoiled or self.deleted():
                 raise
-            self._spoiled = False
             return False
         old = self._fd
         fd, size, seeds = opened
@@ -118,11 +125,11 @@ class StreamWriter:
         path = os.path.join(self.directory, segment_name(header.stream, header.segment))
         line = encode_header(header)
         try:
-            fd = os.open(path, _OPEN, _MODE)
+            fd = _out_of_the_way(os.open(path, _OPEN, _MODE))
         except FileExistsError:
             if not adopt:
                 raise
-            fd = os.open(path, _OPEN & ~(os.O_CREAT | os.O_EXCL))
+            fd = _out_of_the_way(os.open(path, _OPEN & ~(os.O_CREAT | os.O_EXCL)))
             if os.fstat(fd).st_size > len(line):  # not ours: that holds a HEADER of these bytes
                 os.close(fd)
                 raise
@@ -141,7 +148,7 @@ class StreamWriter:
         if fcntl is None:
             return None
         path = os.path.join(self.directory, live_name(self.header.stream))
-        fd = os.open(path, _OPEN & ~os.O_APPEND, _MODE)
+        fd = _out_of_the_way(os.open(path, _OPEN & ~os.O_APPEND, _MODE))  # before it is locked
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -155,17 +162,67 @@ class StreamWriter:
         if fd is not None:
             os.close(fd)
 
+    def heed_limit(self) -> None:
+        """Roll before a file becomes larger than this process may make any (RLIMIT_FSIZE).
+
+        Asked at the start and after a write was cut short or refused: a program may set the limit later.
+        """
+        try:
+            import resource  # only here: Windows has none
+
+            soft = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        except (ImportError, OSError, ValueError):
+            return
+        if soft != resource.RLIM_INFINITY:
+            self.segment_bytes = min(self.segment_bytes, soft)
+
+    def deleted(self) -> bool:
+        """Return whether somebody deleted the present segment: writing goes on, and nobody will read it."""
+        path = os.path.join(self.directory, segment_name(self.header.stream, self.header.segment))
+        try:
+            # Some file systems have no count of links to tell.
+            return os.fstat(self._fd).st_nlink == 0 and not os.path.lexists(path)
+        except OSError:
+            return False
+
+    def count_records(self) -> int:
+        """Return how many records the present segment holds, deleted or not; 0 where nobody tells."""
+        try:
+            # The descriptor itself is for writing only.
+            with open("/proc/self/fd/%d" % self._fd, "rb") as file:
+                return max(0, sum(1 for _ in Unpacker(file, raw=True)) - 1)
+        except Exception:  # noqa: BLE001 - no such system, or not whole: a count less
+            return 0
+
     def sync(self) -> None:
         """Let the kernel write the present segment to the disk. Slow; log() never does."""
         os.fsync(self._fd)
 
     def close(self) -> None:
-        """Close the segment, then let go of the live lock. May be called twice."""
+        """Close the segment, then let go of the live lock. May be called twice.
+
+        Raise OSError where the file system refuses only now, as NFS does, or somebody else closed them.
+        """
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-        self._release_live_lock()
+        try:
+            if fd >= 0:
+                os.close(fd)
+        finally:
+            self._release_live_lock()
 
     def forget(self) -> None:
         """Close a forked copy's descriptors. The parent's lock is not the child's to drop."""
         self.close()
+
+
+def _out_of_the_way(fd: int) -> int:
+    for low in (_DESCRIPTOR_MIN, 3):  # the process may not have that many; but never be its stdout
+        if fcntl is None or fd >= low:
+            break
+        try:
+            moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, low)
+        except OSError:
+            continue
+        os.close(fd)
+        return moved
+    return fd
