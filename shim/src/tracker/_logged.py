@@ -1,4 +1,4 @@
-"""What one log() was given, when it is not plain numbers: sorted into numbers, texts and rich values, and recorded.
+"""What one log() was given, when it is not plain numbers: numbers, texts and rich values.
 
 Slower than the fast path in _run.py, and careful: values may be foreign code, and of any size.
 """
@@ -73,7 +73,7 @@ def refusal(name: str, error: BaseException) -> str:
 
 def describe(error: BaseException) -> str:
     """Return what to tell the user of an exception, whatever its own str() does."""
-    kind = "" if isinstance(error, UnsupportedError) else type(error).__name__ + ": "
+    kind = "" if isinstance(error, (UnsupportedError, BodyError)) else type(error).__name__ + ": "
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - a foreign exception may be as broken as what raised it
@@ -132,13 +132,12 @@ def record_others(
             body = Value(recorder.time(), step, name, encoded.type, encoded.data).encode()
         except _rich.StorageError as error:
             _lose(recorder, error.error)
-        except BodyError as error:
-            refused.append(refusal(name, UnsupportedError(error)))
+            continue
         except Exception as error:  # noqa: BLE001 - encoding runs foreign code
             refused.append(refusal(name, error))
-        else:
-            shown[name] = encoded.in_a_map()
-            recorder.write(VALUE, body)
+            continue
+        shown[name] = encoded.in_a_map()
+        recorder.write(VALUE, body)
     return shown, refused
 
 

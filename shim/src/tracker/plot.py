@@ -6,10 +6,10 @@ the arguments is said when it is logged; nothing is raised.
 
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from ._logged import describe
 from ._rich import curves
 from ._rich.chart import Chart
 from ._rich.table import Table
-from ._rich.value import describe
 from ._values import UnsupportedError, to_number_or_text
 
 __all__ = [
@@ -80,9 +80,7 @@ def line_series(
         for axis, one in zip(axes, lines):
             if len(axis) != len(one):
                 raise UnsupportedError("a line has %d x and %d y" % (len(axis), len(one)))
-        rows = [
-            [x, name, y] for axis, one, name in zip(axes, lines, names) for x, y in zip(axis, one)
-        ]
+        rows = [[x, name, y] for axis, one, name in zip(axes, lines, names) for x, y in zip(axis, one)]
         table = Table(columns=["step", "lineKey", "lineVal"], data=rows)
         fields = {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"}
         return Chart("line_series", table, fields, {"title": title, "xname": xname})
@@ -99,7 +97,7 @@ def pr_curve(
     title: str = "Precision-Recall Curve",
     split_table: bool = False,  # noqa: ARG001
 ) -> Chart:
-    """Return precision over recall for each class. y_true: classes; y_probas: samples × classes."""
+    """Return precision over recall for each class. y_true: classes; y_probas: samples x classes."""
 
     def make() -> Chart:
         rows: List[List[Any]] = []
@@ -150,7 +148,7 @@ def confusion_matrix(
     title: str = "Confusion Matrix Curve",
     split_table: bool = False,  # noqa: ARG001
 ) -> Chart:
-    """Return how often each class was taken for each. Either probs (samples × classes) or preds (classes)."""
+    """Return how often each class was taken for each. Either probs (samples x classes) or preds (classes)."""
 
     def make() -> Chart:
         if (probs is None) == (preds is None):

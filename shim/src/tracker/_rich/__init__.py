@@ -17,7 +17,7 @@ from .molecule import Molecule
 from .object3d import Object3D, box3d
 from .plotly import Plotly
 from .table import JoinedTable, Table
-from .value import ITEMS_MAX, Encoded, RichList, RichValue, describe
+from .value import ITEMS_MAX, Encoded, RichList, RichValue
 from .video import Video
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "Table",
     "Video",
     "box3d",
-    "describe",
     "encode",
     "find",
     "to_summary",
@@ -58,7 +57,7 @@ def encode(value: Any, media: Media) -> Optional[Encoded]:
     or whatever foreign code raises.
     """
     rich = find(value)
-    return None if rich is None else rich._encoded(media)  # noqa: SLF001 - what it is for
+    return None if rich is None else rich.to_record(media)
 
 
 def to_summary(value: Any, directory: str, name: str) -> Optional[Dict[str, Any]]:

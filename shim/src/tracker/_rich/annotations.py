@@ -80,7 +80,7 @@ def _mask_pixels(mask_data: Any) -> Any:
     while array.ndim > 2 and 1 in (array.shape[0], array.shape[-1]):
         array = array[0] if array.shape[0] == 1 else array[..., 0]
     if array.ndim != 2 or not array.size:
-        raise UnsupportedError("masks: mask_data has the shape %s, not height × width" % (array.shape,))
+        raise UnsupportedError("masks: mask_data has the shape %s, not height x width" % (array.shape,))
     least, greatest = array.min(), array.max()
     if least < 0 or greatest > 65535:
         raise UnsupportedError("masks: class numbers are 0 to 65535, not %s to %s" % (least, greatest))

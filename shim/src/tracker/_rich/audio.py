@@ -22,7 +22,7 @@ class Audio(RichValue):
     _type = "audio"
 
     def __init__(self, data_or_path: Any, sample_rate: Optional[int] = None, caption: Any = None) -> None:
-        """data_or_path: a file, or samples: one axis, or samples × channels.
+        """data_or_path: a file, or samples: one axis, or samples x channels.
 
         Floats from -1 to 1 become 16 bits; integers keep theirs (uint8, int16, int32).
         sample_rate: in Hz; needed for arrays.
@@ -47,7 +47,9 @@ class Audio(RichValue):
         if samples.ndim == 1:
             samples = samples[:, None]
         if samples.ndim != 2:
-            raise UnsupportedError("sound has the shape samples or samples × channels, not %s" % (samples.shape,))
+            raise UnsupportedError(
+                "sound has the shape samples or samples x channels, not %s" % (samples.shape,)
+            )
         if (is_tensor(given) or samples.shape[1] > CHANNELS_MAX) and samples.shape[0] <= CHANNELS_MAX:
             samples = samples.T  # as torchaudio has them
         if not 0 < samples.shape[1] <= CHANNELS_MAX:
@@ -103,5 +105,3 @@ def _to_integers(samples: Any) -> Any:
         return (samples.astype(numpy.int16) + 128).astype(numpy.uint8)
     limits = numpy.iinfo(numpy.int32)
     return numpy.clip(samples, limits.min, limits.max).astype(numpy.int32)
-
-

@@ -50,7 +50,7 @@ def _to_cell(cell: Any, media: Media, kinds: Set[str]) -> Any:
         return bytes(cell)
     rich = as_rich(cell, arrays=False)
     if rich is not None:
-        encoded = rich._encoded(media)  # noqa: SLF001 - what it is for
+        encoded = rich.to_record(media)
         kinds.add(encoded.type)
         return encoded.in_a_map()
     return _to_other_cell(cell, kinds)

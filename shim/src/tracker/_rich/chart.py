@@ -40,7 +40,7 @@ class Chart(RichValue):
             "chart": self.chart,
             "fields": self.fields,
             "strings": self.strings,
-            "table": self.table._encoded(media).data,  # noqa: SLF001 - of our base
+            "table": self.table.to_record(media).data,
         }
 
 

@@ -20,22 +20,20 @@ def scored_classes(
 ) -> Iterator[Tuple[Any, Any, Any]]:
     """Yield (label, whether each sample is of the class, its scores for the class).
 
-    y_probas: samples × classes; a column's class is its number where classes are numbers, else its
+    y_probas: samples x classes; a column's class is its number where classes are numbers, else its
     place among the sorted ones. Raise UnsupportedError.
     """
     numpy = needed("numpy", "a curve")
     truth, scores = _array(y_true), _array(y_probas)
     if truth.ndim != 1 or scores.ndim != 2 or len(truth) != len(scores) or not len(truth):
         raise UnsupportedError(
-            "a curve needs y_true of the shape samples and y_probas of the shape samples × classes, not %s and %s"
+            "a curve takes y_true of the shape samples and y_probas of samples x classes, not %s and %s"
             % (truth.shape, scores.shape)
         )
     if not numpy.isfinite(scores).all():
         raise UnsupportedError("y_probas holds NaN or infinities")
     classes = numpy.unique(truth)
-    numbered = (
-        truth.dtype.kind in "iu" and classes[0] >= 0 and classes[-1] < scores.shape[1] != len(classes)
-    )
+    numbered = truth.dtype.kind in "iu" and classes[0] >= 0 and classes[-1] < scores.shape[1] != len(classes)
     if not numbered and len(classes) > scores.shape[1]:
         raise UnsupportedError("y_true has %d classes, y_probas %d" % (len(classes), scores.shape[1]))
     for at, one in enumerate(classes):

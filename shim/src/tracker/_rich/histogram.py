@@ -149,5 +149,3 @@ def _flat(values: Any, depth: int = 0) -> List[Any]:
         else:
             flat.append(value)
     return flat
-
-

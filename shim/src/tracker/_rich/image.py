@@ -18,6 +18,8 @@ _CHANNELS_OF_MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 #: Modes of PIL that a PNG holds as they are.
 _PNG_MODES = frozenset(["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 _FILE_TYPES = {"jpeg": "jpg", "tif": "tiff"}
+#: Extensions of pictures whose first bytes are not looked at.
+_EXTENSIONS = frozenset(["avif", "exr", "hdr", "heic", "ico", "jp2", "pgm", "ppm", "svg", "tga"])
 
 
 class Image(RichValue):
@@ -62,7 +64,9 @@ class Image(RichValue):
             self._take_other(given)
         elif path is not None:
             self._path = path
-            self._look(read_start(path, START_BYTES), extension_of(path))
+            extension = extension_of(path)
+            known = extension if extension in _EXTENSIONS else ""
+            self._look(read_start(path, START_BYTES), wanted or known)
         elif isinstance(given, (bytes, bytearray, memoryview)) or callable(getattr(given, "read", None)):
             content = bytes(given.read() if hasattr(given, "read") else given)
             self._content = content
@@ -75,11 +79,11 @@ class Image(RichValue):
             self._take_array(given, mode, wanted, normalize)
 
     def _take_other(self, other: "Image") -> None:
-        if other._problem is not None:
-            raise UnsupportedError(other._problem)
+        if other.problem is not None:
+            raise UnsupportedError(other.problem)
         for name in ("format", "width", "height", "_path", "_pixels", "_content", "_masks"):
             setattr(self, name, getattr(other, name))
-        self._notes = dict(other._notes)
+        self._notes = dict(vars(other)["_notes"])
         if self.caption is None:
             self.caption = other.caption
 

@@ -13,7 +13,7 @@ def needed(module: str, what: str) -> Any:
     """Return a module, imported now if it must be. Raise UnsupportedError saying what it is needed for."""
     try:
         return importlib.import_module(module)
-    except Exception as error:  # noqa: BLE001 - a broken installation raises anything
+    except Exception as error:  # a broken installation raises anything
         package = {"PIL": "pillow"}.get(module.partition(".")[0], module.partition(".")[0])
         raise UnsupportedError(
             "%s needs %s here, which cannot be imported (%s: %s)"

@@ -148,7 +148,7 @@ class _NewFile:
         self._digest.update(block)
         self._size += len(block)
         rest = memoryview(block)
-        while len(rest):
+        while rest:
             try:
                 written = os.write(self._fd, rest)
             except OSError as error:

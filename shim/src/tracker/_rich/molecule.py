@@ -32,7 +32,9 @@ class Molecule(RichValue):
             )
         if self._path is None:
             if not callable(getattr(given, "read", None)):
-                raise UnsupportedError("a molecule is a path or an open file, not a %s" % type(given).__name__)
+                raise UnsupportedError(
+                    "a molecule is a path or an open file, not a %s" % type(given).__name__
+                )
             content = given.read()
             self._content = content.encode("utf-8") if isinstance(content, str) else bytes(content)
 

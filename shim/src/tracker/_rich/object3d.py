@@ -22,7 +22,7 @@ class Object3D(RichValue):
     _type = "object3d"
 
     def __init__(self, data_or_path: Any, caption: Any = None, file_type: Optional[str] = None) -> None:
-        """data_or_path: a file, an open file (with file_type), points × 3, 4 or 6 numbers, or a dict of
+        """data_or_path: a file, an open file (with file_type), points x 3, 4 or 6 numbers, or a dict of
         "points", "boxes" and "vectors".
         """
         self.caption = None if caption is None else str(to_plain(caption))
@@ -61,7 +61,8 @@ class Object3D(RichValue):
             self._format = file_type or extension_of(path or "")
             if self._format not in FORMATS:
                 raise UnsupportedError(
-                    "a model is one of %s, not %r; file_type=… says which" % (", ".join(FORMATS), self._format)
+                    "a model is one of %s, not %r; file_type=… says which"
+                    % (", ".join(FORMATS), self._format)
                 )
             self._path = path
             if path is None:
@@ -104,11 +105,11 @@ class Object3D(RichValue):
 
 
 def _points(given: Any) -> Any:
-    """Return points × numbers as little-endian float32, a copy."""
+    """Return points x numbers as little-endian float32, a copy."""
     numpy = needed("numpy", "a cloud of points")
     array = to_array(given, "a cloud of points")
     if array.ndim != 2 or array.shape[1] not in COLUMNS:
-        raise UnsupportedError("a cloud has the shape points × 3, 4 or 6, not %s" % (array.shape,))
+        raise UnsupportedError("a cloud has the shape points x 3, 4 or 6, not %s" % (array.shape,))
     return numpy.array(array, "<f4", order="C")
 
 

@@ -13,9 +13,9 @@ GRID_GAP = 2
 
 
 def to_pixels(value: Any, normalize: bool = True) -> Any:
-    """Return a new uint8 array, height × width or height × width × channels.
+    """Return a new uint8 array, height x width or height x width x channels.
 
-    A torch tensor is channels × height × width, and with one axis more a batch, which becomes a grid.
+    A torch tensor is channels x height x width, and with one axis more a batch, which becomes a grid.
     Other arrays have their channels last (or first, where the last axis cannot be channels).
     """
     array = to_array(value, "a picture of an array")
@@ -29,7 +29,7 @@ def to_pixels(value: Any, normalize: bool = True) -> Any:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in CHANNELS) or not array.size:
         raise UnsupportedError(
-            "an array of the shape %s is no picture: height × width, or with 1 to 4 channels behind"
+            "an array of the shape %s is no picture: height x width, or with 1 to 4 channels behind"
             % (getattr(value, "shape", array.shape),)
         )
     return to_bytes(array, normalize)
@@ -89,7 +89,7 @@ def _from_channels_first(array: Any) -> Any:
 
 
 def grid(pictures: List[Any]) -> Any:
-    """Return pictures of one size (height × width × channels) side by side, in rows, on 0."""
+    """Return pictures of one size (height x width x channels) side by side, in rows, on 0."""
     numpy = needed("numpy", "a grid of pictures")
     if len(pictures) == 1:
         return pictures[0]
@@ -97,7 +97,9 @@ def grid(pictures: List[Any]) -> Any:
     columns = min(GRID_COLUMNS, len(pictures))
     rows = -(-len(pictures) // columns)
     pitch_y, pitch_x = height + GRID_GAP, width + GRID_GAP
-    whole = numpy.zeros((rows * pitch_y + GRID_GAP, columns * pitch_x + GRID_GAP, channels), pictures[0].dtype)
+    whole = numpy.zeros(
+        (rows * pitch_y + GRID_GAP, columns * pitch_x + GRID_GAP, channels), pictures[0].dtype
+    )
     for number, picture in enumerate(pictures):
         y = GRID_GAP + number // columns * pitch_y
         x = GRID_GAP + number % columns * pitch_x

@@ -19,7 +19,7 @@ _NO_FILTER, _UP = 0, 2
 
 
 def png_blocks(pixels: Any) -> Iterator[bytes]:
-    """Yield a PNG of uint8 or uint16 pixels, height × width or height × width × 1 to 4 channels."""
+    """Yield a PNG of uint8 or uint16 pixels, height x width or height x width x 1 to 4 channels."""
     numpy = needed("numpy", "a picture of an array")
     height, width = pixels.shape[:2]
     channels = pixels.shape[2] if pixels.ndim == 3 else 1

@@ -34,7 +34,7 @@ class Table(RichValue):
         allow_mixed_types: bool = False,  # noqa: ARG002
         log_mode: Optional[str] = "IMMUTABLE",
     ) -> None:
-        """data or rows: a list of rows, a two-dimensional array or a pandas data frame.
+        """Take data or rows: a list of rows, a two-dimensional array or a pandas data frame.
 
         dtype, optional and allow_mixed_types are accepted: every column takes every type. log_mode:
         every log() keeps all rows; with "INCREMENTAL" those that are new since the log() before.
@@ -165,7 +165,9 @@ class Table(RichValue):
     def _encode(self, media: Media) -> Dict[str, Any]:
         for row in self._rows:
             if len(row) != len(self.columns):  # whoever changed `data`
-                raise UnsupportedError("a table of %d columns has a row of %d" % (len(self.columns), len(row)))
+                raise UnsupportedError(
+                    "a table of %d columns has a row of %d" % (len(self.columns), len(row))
+                )
         rows = self._count()
         start = self._logged_rows if self.log_mode == "INCREMENTAL" else 0
         data = encode_table(self.columns, self._parts(), min(start, rows), media)
@@ -234,7 +236,7 @@ class JoinedTable(RichValue):
             self._key = to_plain(join_key)
 
     def _encode(self, media: Media) -> Dict[str, Any]:
-        tables = [table._encoded(media).data for table in self._tables]
+        tables = [table.to_record(media).data for table in self._tables]
         return {"tables": tables, "key": self._key}
 
 

@@ -29,7 +29,8 @@ class RichValue:
 
     #: The type of its VALUE records.
     _type = ""
-    _problem: Optional[str] = None
+    #: What is wrong with it: log() refuses it with this text.
+    problem: Optional[str] = None
 
     def _noting_problems(self) -> "_NotingProblems":
         """Return a context in which an exception becomes what is wrong with this value."""
@@ -39,10 +40,10 @@ class RichValue:
         """Return the data of a record, having written the files that it refers to."""
         raise NotImplementedError
 
-    def _encoded(self, media: Media) -> Encoded:
+    def to_record(self, media: Media) -> Encoded:
         """Return the record of this value. Raise UnsupportedError, or whatever foreign code raises."""
-        if self._problem is not None:
-            raise UnsupportedError(self._problem)
+        if self.problem is not None:
+            raise UnsupportedError(self.problem)
         with media.within(self):
             return Encoded(self._type, self._encode(media))
 
@@ -57,7 +58,7 @@ class _NotingProblems:
     def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> bool:
         if not isinstance(error, Exception):
             return False
-        self._value._problem = describe(error)  # noqa: SLF001 - of the class above
+        self._value.problem = describe(error)
         return True
 
 
@@ -72,9 +73,7 @@ class RichList(RichValue):
         self._dropped = dropped
 
     def _encode(self, media: Media) -> Dict[str, Any]:
-        data: Dict[str, Any] = {
-            "items": [item._encoded(media).in_a_map() for item in self._items]  # noqa: SLF001 - of our base
-        }
+        data: Dict[str, Any] = {"items": [item.to_record(media).in_a_map() for item in self._items]}
         if self._dropped:
             data["dropped"] = self._dropped
         return data

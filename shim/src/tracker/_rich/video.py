@@ -28,7 +28,7 @@ class Video(RichValue):
         fps: Optional[float] = None,
         format: Optional[str] = None,  # noqa: A002 - the name that scripts use
     ) -> None:
-        """data_or_path: a file, its bytes, or frames × channels × height × width (and a batch of them).
+        """data_or_path: a file, its bytes, or frames x channels x height x width (and a batch of them).
 
         Frames are encoded here and now: GIF by PIL, other formats by imageio or moviepy, which start a
         program of theirs.
@@ -76,17 +76,17 @@ class Video(RichValue):
 
 
 def to_frames(given: Any) -> Any:
-    """Return uint8 frames × height × width × 3 of (batch ×) frames × channels × height × width."""
+    """Return uint8 frames x height x width x 3 of (batch x) frames x channels x height x width."""
     numpy = needed("numpy", "video of an array")
     frames = to_array(given, "video of an array")
     if frames.ndim == 4:
         frames = frames[None]
     if frames.ndim != 5 or frames.shape[2] not in (1, 3, 4) or not frames.size:
         raise UnsupportedError(
-            "video has the shape frames × channels (1, 3 or 4) × height × width, not %s"
+            "video has the shape frames x channels (1, 3 or 4) x height x width, not %s"
             % (getattr(given, "shape", frames.shape),)
         )
-    batch = to_bytes(frames).transpose(1, 0, 3, 4, 2)  # frames × batch × height × width × channels
+    batch = to_bytes(frames).transpose(1, 0, 3, 4, 2)  # frames x batch x height x width x channels
     channels = batch.shape[-1]
     whole = numpy.stack([grid(list(pictures)) for pictures in batch])
     return numpy.repeat(whole, 3, axis=3) if channels == 1 else numpy.ascontiguousarray(whole[..., :3])
