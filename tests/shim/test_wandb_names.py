@@ -51,6 +51,23 @@ def test_every_name_that_libraries_take_is_there(tmp_path: Path) -> None:
     assert out == "looked at all\n"
 
 
+def test_modules_are_there_without_being_imported_by_name(tmp_path: Path) -> None:
+    out, _ = run_with_wandb(
+        """
+        import wandb
+        assert wandb.sdk.wandb_run.Run is wandb.wandb_run.Run is wandb.sdk.Run is wandb.Run
+        assert wandb.sdk.lib.telemetry.context and wandb.sdk.lib.config_util.ConfigError
+        assert wandb.sdk.data_types.Image is wandb.data_types.Image is wandb.Image
+        assert wandb.errors.term.termlog is wandb.termlog
+        assert len(wandb.util.generate_id()) == 8
+        print("as it should be")
+        """,
+        tmp_path,
+    )
+
+    assert out == "as it should be\n"
+
+
 def test_names_are_trackers_own_and_always_those_of_the_current_run(tmp_path: Path) -> None:
     out, _ = run_with_wandb(
         """
@@ -61,8 +78,9 @@ def test_names_are_trackers_own_and_always_those_of_the_current_run(tmp_path: Pa
         assert wandb.run is first is tracker.run and wandb.config.lr == 1 and wandb.config is first.config
         wandb.log({"loss": 2.0})
         assert dict(wandb.summary) == {"loss": 2.0}
-        second = wandb.init(project="p")
-        assert wandb.run is second and wandb.config is second.config and wandb.summary is second.summary
+        assert wandb.init(project="p") is first
+        second = wandb.init(project="p", reinit=True)
+        assert second is not first and wandb.run is second and wandb.config is second.config and wandb.summary is second.summary
         wandb.finish()
         assert wandb.run is None
         print("as it should be")
@@ -80,7 +98,7 @@ def test_only_disabled_runs_are_instances_of_run_disabled(tmp_path: Path) -> Non
         from wandb.sdk.lib import RunDisabled
         from wandb.wandb_run import Run
         for mode in ("online", "disabled"):
-            run = wandb.init(project="p", mode=mode)
+            run = wandb.init(project="p", mode=mode, reinit=True)
             summary = isinstance(run.summary, wandb.sdk.Summary)
             print(isinstance(run, Run), isinstance(run, RunDisabled), summary)
         print(isinstance(None, RunDisabled))

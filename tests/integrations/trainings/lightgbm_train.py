@@ -37,6 +37,7 @@ booster = lightgbm.train(
 )
 log_summary(booster, save_model_checkpoint=True)
 booster.save_model("model.txt", num_iteration=booster.best_iteration)
+wandb.finish()
 with wandb.init(project="lightgbm", id="folds-of-" + run.id) as second:
     folds = lightgbm.cv(
         parameters,

@@ -2,6 +2,8 @@
 
 from tracker import Api
 
+from . import public
+
 PublicApi = Api
 
-__all__ = ["Api", "PublicApi"]
+__all__ = ["Api", "PublicApi", "public"]

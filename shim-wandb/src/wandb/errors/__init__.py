@@ -2,6 +2,8 @@
 
 from tracker import CommError, Error, UsageError
 
+from . import term
+
 
 class AuthenticationError(CommError):
     """Kept for `except` clauses: keys are checked by the agent, never in the training."""
@@ -11,4 +13,4 @@ class UnsupportedError(UsageError):
     """Something that Tracker does not have."""
 
 
-__all__ = ["AuthenticationError", "CommError", "Error", "UnsupportedError", "UsageError"]
+__all__ = ["AuthenticationError", "CommError", "Error", "UnsupportedError", "UsageError", "term"]

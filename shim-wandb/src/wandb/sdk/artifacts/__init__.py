@@ -1,5 +1,5 @@
 """wandb.sdk.artifacts: artifacts."""
 
-from tracker import Artifact
+from ..._lazy import lookup
 
-__all__ = ["Artifact"]
+__getattr__ = lookup(__name__, frozenset(["artifact"]), frozenset(["Artifact"]))
