@@ -3,6 +3,7 @@
 import base64
 import builtins
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,15 +15,19 @@ from tracker.protocol.errors import BodyError
 
 from . import schema
 from .chunk_points import LAST
+from .definitions import Definitions, Extremes
 from .endings import Ending, read_endings
 from .engine import AnyRow, Database
 from .errors import NotFound
+from .points import PointStore
 from .streams import Stream, read_streams
 from .text import clean_text, json_value, load_json
 
 #: How much of its summary a run shows in a list; of runs with very many metrics, nothing.
 LIST_VALUES = 8
 LIST_METRICS_MAX = 200
+#: All points of so many metrics are read for one summary; "mean" and "first" of others are left out.
+READ_METRICS_MAX = 100
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,9 @@ class Value:
 class RunStore:
     """Every question is asked within one entity: a run elsewhere is NotFound, as if there were none."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, points: PointStore) -> None:
         self._database = database
+        self._points = points
 
     def list(
         self,
@@ -211,17 +217,24 @@ class RunStore:
             documents = connection.execute(
                 select(runs.config, runs.summary, runs.hidden, runs.fields).where(runs.id == run.id)
             ).one()
-            last = connection.execute(
-                select(metrics.name, metrics.last).where(metrics.points_id == run.points_id)
+            rows = connection.execute(
+                select(metrics.name, metrics.last, metrics.min, metrics.max).where(
+                    metrics.points_id == run.points_id
+                )
             ).all()
             streams = read_streams(connection, run.id)
-        hidden = set(load_json(documents.hidden))
-        summary = {name: LAST.unpack(value)[0] for name, value in sorted(tuple(row) for row in last)}
-        summary = {name: value for name, value in summary.items() if name not in hidden}
-        summary.update(load_json(documents.summary))
-        return RunDetail(
-            _run(fresh), load_json(documents.config), summary, load_json(documents.fields), streams
-        )
+        removed = set(load_json(documents.hidden))
+        by_hand = load_json(documents.summary)
+        fields = load_json(documents.fields)
+        extremes = [
+            (row.name, Extremes(LAST.unpack(row.last)[0], row.min, row.max))
+            for row in sorted(rows, key=lambda row: row.name)
+            if row.name not in removed and row.name not in by_hand
+        ]
+        points = _AllPoints(self._points, run.points_id)
+        summary = Definitions(fields.get("metrics")).summary(extremes, points.mean, points.first)
+        summary.update(by_hand)
+        return RunDetail(_run(fresh), load_json(documents.config), summary, fields, streams)
 
     def streams(self, run: Run) -> builtins.list[Stream]:
         """Return the streams of a run, by ordinal."""
@@ -334,7 +347,8 @@ def _run(row: AnyRow) -> Run:
 def _first_values(connection: Connection, rows: Sequence[AnyRow]) -> dict[int, dict[str, Any]]:
     """Return the first values of each run's summary by points id: what was set by hand, then metrics."""
     found: dict[int, dict[str, Any]] = {}
-    hidden = {row.points_id: set(load_json(row.hidden)) for row in rows}
+    removed = {row.points_id: set(load_json(row.hidden)) for row in rows}
+    definitions = {row.points_id: Definitions(load_json(row.fields).get("metrics")) for row in rows}
     for row in rows:
         by_hand = load_json(row.summary)
         scalars = [(name, v) for name, v in by_hand.items() if isinstance(v, (bool, int, float, str))]
@@ -344,9 +358,38 @@ def _first_values(connection: Connection, rows: Sequence[AnyRow]) -> dict[int, d
     query = select(metrics.points_id, metrics.name, metrics.last).where(metrics.points_id.in_(few))
     for points_id, name, last in connection.execute(query.order_by(metrics.id)) if few else ():
         values = found[points_id]
-        if len(values) < LIST_VALUES and name not in hidden[points_id]:
+        left_out = name in removed[points_id] or definitions[points_id].is_left_out(name)
+        if len(values) < LIST_VALUES and not left_out:
             values.setdefault(name, LAST.unpack(last)[0])
     return found
+
+
+class _AllPoints:
+    """Looks through all points of a metric, for the few definitions that ask for that."""
+
+    def __init__(self, points: PointStore, points_id: int) -> None:
+        self._points = points
+        self._points_id = points_id
+        self._left = READ_METRICS_MAX
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean of the finite values."""
+        if not self._may_read():
+            return None
+        _, found = self._points.series(self._points_id, [name], buckets=1)
+        mean = float(found[name].mean[0]) if name in found and len(found[name].mean) else math.nan
+        return None if math.isnan(mean) else mean
+
+    def first(self, name: str) -> float | None:
+        """Return the value that came first."""
+        if not self._may_read():
+            return None
+        found = self._points.points(self._points_id, [name], limit=1).points.get(name)
+        return float(found.value[0]) if found is not None and len(found.value) else None
+
+    def _may_read(self) -> bool:
+        self._left -= 1
+        return self._left >= 0
 
 
 def _write_cursor(sort: str, value: Any, run_id: int) -> str:

@@ -52,8 +52,8 @@ class Store:
         self.database = database
         self._clock = clock
         self._debt = TailDebt()
-        self.runs = RunStore(database)
         self.points = ChunkPointStore(database, self._debt)
+        self.runs = RunStore(database, self.points)
         self.console = ConsoleStore(database)
         self.hosts = HostStore(database, self.points)
         self.host_events = HostEventStore(database)
