@@ -78,9 +78,7 @@ def ask(python: Path, expression: str) -> str:
     return done.stdout.strip()
 
 
-def test_installed_module_has_metadata_under_the_name_wandb(wheel: Path, python: Path) -> None:
-    pip("install", "--no-deps", str(wheel), python=python)
-
+def test_installed_module_has_metadata_under_the_name_wandb(python: Path) -> None:
     version = ask(python, "metadata.version('wandb')")
     client, _, ours = version.partition("+tracker.")
     assert tuple(int(part) for part in client.split(".")) >= (0, 12, 10), "what Lightning asks for"
@@ -109,27 +107,21 @@ def test_module_tells_the_version_that_the_metadata_have(wheel: Path) -> None:
     assert f"\nVersion: {told}\n" in text
 
 
-def test_another_wandb_is_refused_with_the_name_of_what_to_uninstall(
-    wheel: Path, python: Path, tmp_path: Path
-) -> None:
-    pip("install", "--no-deps", str(wheel), python=python)
-
+def test_another_wandb_is_refused_with_the_name_of_what_to_uninstall(python: Path, tmp_path: Path) -> None:
     said = pip("install", "--no-deps", str(real_client(tmp_path, "99.0")), python=python, code=1)
 
     assert "tracker-wandb" in said
     assert ask(python, "metadata.version('wandb')").startswith("0.")
 
 
-def test_a_requirement_of_wandb_is_met(wheel: Path, python: Path, tmp_path: Path) -> None:
-    pip("install", "--no-deps", str(wheel), python=python)
-
+def test_a_requirement_of_wandb_is_met(python: Path, tmp_path: Path) -> None:
     said = pip("install", "--no-deps", "--find-links", str(tmp_path), "wandb>=0.12.10", python=python)
 
     assert "Requirement already satisfied" in said
 
 
-def test_uninstalling_leaves_nothing_behind(wheel: Path, python: Path, tmp_path: Path) -> None:
-    pip("install", "--no-deps", str(wheel), python=python)
+def test_uninstalling_leaves_nothing_behind(wheel: Path, tmp_path: Path) -> None:
+    python = environment_with(wheel, tmp_path / "environment")
 
     pip("uninstall", "--yes", "tracker-wandb", python=python)
 
