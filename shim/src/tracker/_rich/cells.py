@@ -62,7 +62,7 @@ def _to_other_cell(cell: Any, kinds: Set[str]) -> Any:
     except Exception:  # noqa: BLE001 - no number then; .item() is foreign code
         plain = to_plain(cell)
     for kind, name in ((bool, "bool"), ((int, float), "number"), (str, "text"), (dict, "map")):
-        if isinstance(plain, kind):  # type: ignore[arg-type]
+        if isinstance(plain, kind):
             kinds.add(name)
             return plain
     if plain is not None:

@@ -170,10 +170,11 @@ def is_matplotlib(value: Any) -> bool:
 
 def figure_of(value: Any) -> Any:
     """Return the figure that something of matplotlib belongs to. Raise UnsupportedError where it is empty."""
-    if value is sys.modules.get("matplotlib.pyplot"):
-        if not value.get_fignums():
+    pyplot: Any = sys.modules.get("matplotlib.pyplot")
+    if value is pyplot:
+        if not pyplot.get_fignums():
             raise UnsupportedError("matplotlib has no open figure")
-        value = value.gcf()
+        value = pyplot.gcf()
     while not hasattr(value, "savefig") and getattr(value, "figure", None) is not None:
         value = value.figure
     if not hasattr(value, "savefig"):
