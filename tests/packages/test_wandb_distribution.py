@@ -46,13 +46,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.fixture
-def python(tmp_path: Path) -> Path:
-    """Return the Python of a new environment that has nothing."""
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=300
-    )
-    return tmp_path / "venv" / "bin" / "python"
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Python of an environment that has the wheel and nothing else."""
+    return environment_with(wheel, tmp_path_factory.mktemp("environment"))
+
+
+def environment_with(wheel: Path, directory: Path) -> Path:
+    """Make an environment and install a wheel there; return its Python."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True, timeout=300)
+    python = directory / "bin" / "python"
+    pip("install", "--no-deps", str(wheel), python=python)
+    return python
 
 
 def real_client(directory: Path, version: str) -> Path:
