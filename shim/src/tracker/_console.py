@@ -104,7 +104,10 @@ class Redirect:
         """Make the channels. Raise OSError where that fails; nothing is in anybody's way yet."""
         self._run = run
         self._pid = os.getpid()
+        #: No tee is left.
         self._alone = False
+        self._looking = False
+        self._due = False
         self._handler: Any = None
         self._channels = _channels.open_channels()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -164,7 +167,19 @@ class Redirect:
             pass
 
     def _look(self) -> None:
-        """See what the tee has to say, or that it is gone."""
+        self._handler = self._on_signal  # kept: a method is another object at each look
+        self._due = True
+        if self._looking:
+            return
+        self._looking = True
+        try:
+            while self._due:
+                self._due = False
+                self._listen()
+        finally:
+            self._looking = False
+
+    def _listen(self) -> None:
         while not self._alone:
             try:
                 told = os.read(self._notice, 64) if self._is_ours(self._notice) else None
@@ -211,7 +226,7 @@ class Redirect:
         self._run.terminal.warn("console", _KILLED + "; from here on it is shown and not recorded")
 
     def _end(self, code: int) -> None:  # noqa: ARG002 - what at_end() hands over
-        """Take the channels out; at the process's end leave them: what comes after Python is recorded, too."""
+        self._run.terminal.warn("console", _KILLED + "; from here on it is only shown")
         _flush()
         self._look()
         # The last thing the interpreter does before atexit functions is to end the main thread.
