@@ -167,7 +167,7 @@ class Redirect:
             pass
 
     def _look(self) -> None:
-        self._handler = self._on_signal  # kept: a method is another object at each look
+        """See what the tee has to say, or that it is gone. May be interrupted by the signal, and so itself."""
         self._due = True
         if self._looking:
             return
@@ -226,7 +226,7 @@ class Redirect:
         self._run.terminal.warn("console", _KILLED + "; from here on it is shown and not recorded")
 
     def _end(self, code: int) -> None:  # noqa: ARG002 - what at_end() hands over
-        self._run.terminal.warn("console", _KILLED + "; from here on it is only shown")
+        """Take the channels out; at the process's end leave them: what comes after Python is recorded."""
         _flush()
         self._look()
         # The last thing the interpreter does before atexit functions is to end the main thread.
