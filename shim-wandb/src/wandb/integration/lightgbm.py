@@ -74,16 +74,17 @@ def log_summary(model: "Any", feature_importance: bool = True, save_model_checkp
 def _named(result: "Any") -> "Tuple[str, Dict[str, Any]]":
     """Return what LightGBM calls the metric of one evaluation, and its values by name.
 
-    result: (data, metric, value, greater is better), and in cross-validation the deviation as the fifth;
-    older versions of LightGBM say ("cv_agg", "<data> <metric>", mean, …) there.
+    result: (data, metric, value, greater is better, deviation), the deviation only in cross-validation: else it
+    is None or missing. Older versions of LightGBM say ("cv_agg", "<data> <metric>", mean, ...) there.
     """
     data, metric, value = result[:3]
-    if len(result) == 4:
+    deviation = result[4] if len(result) > 4 else None
+    if deviation is None:
         return metric, {"%s_%s" % (data, metric): value}
     if data == "cv_agg":
         data, _, metric = metric.partition(" ")
     name = "%s_%s" % (data, metric)
-    return metric, {name + "-mean": value, name + "-stdv": result[4]}
+    return metric, {name + "-mean": value, name + "-stdv": deviation}
 
 
 def _log_model(model: "Any") -> None:
