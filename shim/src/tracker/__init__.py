@@ -64,8 +64,8 @@ _PUBLIC = {
     "_attach": "_handover",
     "Audio": "_rich",
     "Bokeh": "_rich",
+    "Chart": "_rich",
     "Classes": "_rich",
-    "Graph": "_rich",
     "Histogram": "_rich",
     "Html": "_rich",
     "Image": "_rich",
@@ -78,6 +78,8 @@ _PUBLIC = {
     "box3d": "_rich",
 }
 _MODULES = ("plot",)
+#: Other packages that wandb has changed: none here.
+patched = {}  # type: ignore[var-annotated]
 
 __all__ = [
     "Config", "Run", "Summary", "__version__", "config", "finish", "init", "log", "login", "require",

@@ -5,6 +5,9 @@ from os import PathLike
 from typing import Any, Literal, TypeAlias
 
 from . import plot as plot
+from ._absent import agent as agent
+from ._absent import controller as controller
+from ._absent import sweep as sweep
 from ._config import Config as Config
 from ._define import Metric
 from ._errors import AlertLevel as AlertLevel
@@ -15,14 +18,31 @@ from ._errors import UsageError as UsageError
 from ._handover import _attach as _attach
 from ._handover import attach as attach
 from ._public_settings import Settings as Settings
+from ._rich import Audio as Audio
+from ._rich import Bokeh as Bokeh
+from ._rich import Chart as Chart
+from ._rich import Classes as Classes
+from ._rich import Histogram as Histogram
+from ._rich import Html as Html
+from ._rich import Image as Image
+from ._rich import JoinedTable as JoinedTable
+from ._rich import Molecule as Molecule
+from ._rich import Object3D as Object3D
+from ._rich import Plotly as Plotly
+from ._rich import Table as Table
+from ._rich import Video as Video
+from ._rich import box3d as box3d
 from ._run import Run as Run
 from ._summary import Summary as Summary
+from .plot import plot_table as plot_table
 
 __version__: str
 
 run: Run | None
 config: Config
 summary: Summary
+
+patched: dict[str, Any]
 
 _Path: TypeAlias = str | PathLike[str]
 _Policy: TypeAlias = Literal["live", "now", "end"]
@@ -74,6 +94,7 @@ def login(
 def setup(settings: object = None) -> None: ...
 def teardown(exit_code: int | None = None) -> None: ...
 def require(requirement: object = None, experiment: object = None) -> None: ...
+def termsetup(settings: object = None, logger: object = None) -> None: ...
 def termlog(string: str = "", newline: bool = True, repeat: bool = True, prefix: bool = True) -> None: ...
 def termwarn(string: str, newline: bool = True, repeat: bool = True, prefix: bool = True) -> None: ...
 def termerror(string: str, newline: bool = True, repeat: bool = True, prefix: bool = True) -> None: ...

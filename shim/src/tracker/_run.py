@@ -101,7 +101,10 @@ class Run(RunCalls):
                         return
             self._log_with_care(data, step, commit)
         except Exception as error:  # noqa: BLE001 - the guard
-            self._guard("log", error)
+            try:
+                self._guard("log", error)
+            except RecursionError:  # no stack left to say so
+                self._recorder.lost += 1
 
     def _log_with_care(self, data: Any, step: Any, commit: Optional[bool]) -> None:
         if self._disabled:

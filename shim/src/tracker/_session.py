@@ -111,7 +111,10 @@ def log(
     if run is None:
         _terminal.warn("log", "log() before init(): this is not recorded; call tracker.init() first")
     else:
-        run.log(data, step, commit)
+        try:
+            run.log(data, step, commit)
+        except RecursionError:  # no stack left for the call itself
+            run._recorder.lost += 1  # noqa: SLF001
 
 
 def finish(exit_code: "Optional[int]" = None, quiet: "Optional[bool]" = None) -> None:
