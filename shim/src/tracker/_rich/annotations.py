@@ -78,7 +78,7 @@ def _mask_pixels(mask_data: Any) -> Any:
     numpy = needed("numpy", "a mask")
     array = to_array(mask_data, "a mask")
     while array.ndim > 2 and 1 in (array.shape[0], array.shape[-1]):
-        array = array[0] if array.shape[0] == 1 else array[..., 0]
+        array = array[..., 0] if array.shape[-1] == 1 else array[0]
     if array.ndim != 2 or not array.size:
         raise UnsupportedError("masks: mask_data has the shape %s, not height x width" % (array.shape,))
     least, greatest = array.min(), array.max()

@@ -12,11 +12,12 @@ _PLAIN = {int: "number", float: "number", bool: "bool", str: "text"}
 _NONE = type(None)
 #: pandas' ways to say that there is nothing.
 _MISSING = frozenset(["NAType", "NaTType"])
+_TIMES = {"M": "datetime64[us]", "m": "timedelta64[us]"}
 
 
 def to_cells(column: Any, media: Media, kinds: Set[str]) -> List[Any]:
     """Return part of a column as what msgpack can hold; add to `kinds` what kinds of cells there are."""
-    cells = _from_array(column) if hasattr(column, "dtype") else column
+    cells = to_list(column) if hasattr(column, "dtype") else column
     types = set(map(type, cells))
     types.discard(_NONE)
     if types.issubset(_PLAIN):
@@ -27,12 +28,14 @@ def to_cells(column: Any, media: Media, kinds: Set[str]) -> List[Any]:
     return [_to_cell(cell, media, kinds) for cell in cells]
 
 
-def _from_array(array: Any) -> Any:
-    """Return an array's elements as Python objects."""
-    if array.dtype.kind == "M":  # nanoseconds would come as bare integers
-        array = array.astype("datetime64[us]")
-    cells = array.tolist()
-    return cells if isinstance(cells, list) else list(array)
+def to_list(column: Any) -> List[Any]:
+    """Return the cells of a list or array as Python objects."""
+    if not hasattr(column, "dtype"):
+        return list(column)
+    if column.dtype.kind in _TIMES:  # nanoseconds would come as bare integers
+        column = column.astype(_TIMES[column.dtype.kind])
+    cells = column.tolist()
+    return cells if isinstance(cells, list) else list(column)
 
 
 def _to_cell(cell: Any, media: Media, kinds: Set[str]) -> Any:
@@ -42,6 +45,10 @@ def _to_cell(cell: Any, media: Media, kinds: Set[str]) -> Any:
     if kind in _PLAIN:
         kinds.add(_PLAIN[kind])
         return fit(cell) if kind is int else cell
+    if kind.__module__ == "numpy" and kind.__name__ in ("datetime64", "timedelta64"):
+        cell = cell.astype(kind.__name__ + "[us]").item()
+        if cell is None:  # NaT
+            return None
     if isinstance(cell, (datetime.date, datetime.time)):  # datetime is a date
         kinds.add("time")
         return cell.isoformat()

@@ -12,6 +12,8 @@ BINS = 64
 BINS_MAX = 512
 #: Numbers looked at at a time, so that a large array is not copied whole.
 _BLOCK = 2**20
+#: Bins of a range below this could not be told apart.
+_TINY = 1e-300
 
 
 class Histogram(RichValue):
@@ -129,7 +131,8 @@ def _widened(least: float, greatest: float) -> Tuple[float, float]:
     if least == greatest:
         padding = max(0.5, magnitude * 1e-9)
     else:
-        padding = magnitude * 1e-9 if greatest - least < magnitude * 1e-12 else 0.0
+        near = greatest - least < max(magnitude * 1e-12, _TINY)
+        padding = max(magnitude * 1e-9, _TINY) if near else 0.0
     least, greatest = least - padding, greatest + padding
     if greatest - least == float("inf"):
         raise UnsupportedError("the values of a histogram lie too far apart: %g to %g" % (least, greatest))

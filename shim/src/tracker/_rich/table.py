@@ -3,6 +3,7 @@
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from .._values import UnsupportedError, to_plain
+from .cells import to_list
 from .libraries import needed
 from .media import Media
 from .table_file import encode_table
@@ -80,7 +81,7 @@ class Table(RichValue):
     def data(self) -> List[List[Any]]:
         """All rows, as a list that may be changed."""
         if self._base:
-            columns = [_to_list(column) for column in self._base]
+            columns = [to_list(column) for column in self._base]
             self._rows[:0] = [list(row) for row in zip(*columns)]
             self._base = []
         return self._rows
@@ -135,7 +136,7 @@ class Table(RichValue):
         column = self._base[self.columns.index(name)] if self._base else []
         if convert_to == "numpy":
             return needed("numpy", "a column as an array").array(column)
-        return _to_list(column)
+        return to_list(column)
 
     def get_index(self) -> List[int]:
         """Return the numbers of the rows."""
@@ -157,7 +158,7 @@ class Table(RichValue):
         if self._rows or not self._base:
             if self._base:
                 rows = [list(column) for column in zip(*self._rows)]
-                self._base = [_to_list(base) + more for base, more in zip(self._base, rows)]
+                self._base = [to_list(base) + more for base, more in zip(self._base, rows)]
             else:
                 self._base = [list(column) for column in zip(*self._rows)]
             self._rows = []
@@ -217,7 +218,7 @@ class _Joined:
     def __getitem__(self, part: slice) -> List[Any]:
         start, stop, _ = part.indices(len(self))
         edge = len(self._first)
-        first = _to_list(self._first[start : min(stop, edge)]) if start < edge else []
+        first = to_list(self._first[start : min(stop, edge)]) if start < edge else []
         second = self._second[max(0, start - edge) : stop - edge] if stop > edge else []
         return first + second
 
@@ -244,9 +245,3 @@ def _to_row(row: Any) -> List[Any]:
     if isinstance(row, (str, bytes)):
         raise UnsupportedError("a row of a table is a list of cells, not text")
     return list(row)
-
-
-def _to_list(column: Any) -> List[Any]:
-    if hasattr(column, "dtype") and column.dtype.kind in "biufU":
-        return list(column.tolist())
-    return list(column)
