@@ -74,7 +74,7 @@ def log_summary(model: "Any", feature_importance: bool = True, save_model_checkp
 def _named(result: "Any") -> "Tuple[str, Dict[str, Any]]":
     """Return what LightGBM calls the metric of one evaluation, and its values by name.
 
-    result: (data, metric, value, greater is better, deviation), the last in cross-validation alone: else it is
+    result: (data, metric, value, greater is better, deviation), the last in cross-validation alone, else
     None or missing. Older versions of LightGBM say ("cv_agg", "<data> <metric>", mean, ...) there.
     """
     data, metric, value = result[:3]
