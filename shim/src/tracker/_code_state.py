@@ -1,7 +1,8 @@
 """The helper's task that records what code runs, and where: git, packages, the program, its command line.
 
-Written as fields of RUN records (docs/record-format.md) and as files: requirements.txt, diff.patch, untracked.txt,
-code/. In the helper process, since git may take long and a package listing reads hundreds of files.
+Written as fields of RUN records (docs/record-format.md) and as files: requirements.txt, diff.patch,
+untracked.txt, code/. In the helper process, since git may take long and a package listing reads hundreds of
+files.
 """
 
 import os
@@ -26,9 +27,10 @@ LAUNCHER_VARIABLES = (
     "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_STEP_ID", "SLURM_CLUSTER_NAME", "SLURM_RESTART_COUNT",
     "SLURM_NNODES", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID",
     "PBS_JOBID", "LSB_JOBID", "JOB_ID", "FLUX_JOB_ID", "RAY_JOB_ID",
-    "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE",
-    "GROUP_RANK", "NODE_RANK", "MASTER_ADDR", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_RANK",
-    "PMI_SIZE", "POD_NAME", "POD_NAMESPACE", "NODE_NAME", "JOB_COMPLETION_INDEX",
+    "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "RANK", "WORLD_SIZE", "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "MASTER_ADDR", "OMPI_COMM_WORLD_RANK",
+    "OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE",
+    "POD_NAME", "POD_NAMESPACE", "NODE_NAME", "JOB_COMPLETION_INDEX",
 )  # fmt: skip
 _VALUE_CHARACTERS_MAX = 1024
 _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
@@ -40,13 +42,14 @@ def run(spec: Dict[str, Any], recorder: Recorder, stop: Any) -> None:  # noqa: A
         return
     process = spec["process"]
     keeper = Keeper(recorder, spec["ignore_globs"], spec["report"])
-    repository = None if spec["disable_git"] else find_repository(process["directory"] or "/")
+    directory = process["directory"]  # "" where it was removed
+    repository = find_repository(directory) if directory and not spec["disable_git"] else None
     code: Dict[str, Any] = {}
     if repository is not None:
         commit, branch = head_of(repository)
         code = {"commit": commit, "branch": branch, "remote": remote_of(repository)}
-        code["directory"] = os.path.relpath(process["directory"], repository.root)
-    _record(recorder, {"origin": origin_of(process, os.environ), "code": code})
+        code["directory"] = os.path.relpath(directory, repository.root)
+    _record(recorder, dict({"code": code} if code else {}, origin=origin_of(process, os.environ)))
     lines = list_packages(process["path"])
     keeper.keep("requirements.txt", ("".join(line + "\n" for line in lines)).encode("utf-8", "replace"))
     program = _keep_program(keeper, process, repository)

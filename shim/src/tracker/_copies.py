@@ -1,8 +1,9 @@
 """The helper's task that copies files into the run's directory: once, whenever they change, or at the end.
 
-Messages: {"files": [[source, target, signature or nil], …], "root": files directory, "policy": "now" | "live" | "end"}, and
-{"pattern": [base, path, is_glob], "root": …, "policy": "live" | "end"} for files that may appear later. Targets
-are relative to root; a signature says what was copied there already. With the first message may come descriptors of its first sources.
+Messages: {"files": [[source, target, signature or nil], …], "root": files directory, "policy": "now" |
+"live" | "end"}, and {"pattern": [base, path, is_glob], "root": …, "policy": "live" | "end"} for files that
+may appear later. Targets are relative to root; a signature says what was copied there already. With the
+first message may come descriptors of its first sources.
 """
 
 import os
@@ -162,7 +163,7 @@ class Copies:
             self._report(text)
 
 
-def run(spec: Dict[str, Any], recorder: Recorder, stop: Any) -> None:
+def run(spec: Dict[str, Any], recorder: Recorder, stop: Any) -> None:  # noqa: ARG001 - a task's entry
     """Copy what messages ask for, until the run is over and all is copied."""
     _be_nice()
     copies = Copies(recorder, spec["report"], spec["ignore_globs"])

@@ -1,7 +1,7 @@
 """Copies one file: by sharing its blocks (reflink) where the file system can, else byte by byte.
 
-Never a hard link: the agent does not read files with a second link, and what the training writes to its own file
-later would change the kept one. A copy appears under its name whole or not at all.
+Never a hard link: the agent does not read files with a second link, and what the training writes to its own
+file later would change the kept one. A copy appears under its name whole or not at all.
 """
 
 import errno
@@ -62,8 +62,8 @@ def try_open(path: str) -> List[int]:
 def copy_file(source: str, target: str, opened: Optional[int] = None) -> Signature:
     """Copy a regular file; return the signature of what was copied. Raise OSError.
 
-    target: its directory must exist; a file of that name is replaced. opened: a descriptor of the source, which
-    may be deleted then.
+    target: its directory must exist; a file of that name is replaced. opened: a descriptor of the source,
+    which may be deleted then.
     """
     fd = _open(source) if opened is None else opened
     try:

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from . import _copying
 from ._errors import CommError
-from ._matching import Pattern, find_files, is_ignored, parse_pattern
+from ._matching import Matches, Pattern, find_files, is_ignored, parse_pattern
 from .protocol.bodies import Lost
 from .protocol.kinds import LOST
 
@@ -27,9 +27,6 @@ def save(
     block: bool = False,
 ) -> List[str]:
     """Keep what a pattern means with the run; return the paths of the copies (see Run.save)."""
-    if glob_str is None:
-        run.terminal.warn("save", "save() wants a path or a pattern")
-        return []
     if policy not in POLICIES:
         run.terminal.warn("save", "policy %r is none of %s; live is used" % (policy, ", ".join(POLICIES)))
         policy = "live"
@@ -39,21 +36,19 @@ def save(
     except (TypeError, ValueError) as error:
         run.terminal.warn("save", "save() keeps nothing: %s" % error)
         return []
-    ignored = ignored_globs(run)
-    matches = find_files(pattern, ignored)
-    root = os.path.join(run.directory, DIRECTORY)
     helped = run.helper is not None and run.helper.alive()
-    # What is not there yet is looked for later, and missed at the end.
-    watched = helped and policy != "now"
-    if matches.problems and not (watched and not os.path.lexists(pattern.path)):
-        run.terminal.warn("save", "save() leaves out: %s" % "; ".join(matches.problems))
-    if not matches.files and not watched and not matches.problems:
-        run.terminal.warn("save", "save() keeps nothing: no file matches %s" % pattern.path)
+    matches = find_files(pattern, ignored_globs(run))
+    if not (helped and policy != "now"):
+        _warn_of_missing(run, pattern, matches)
+    elif os.path.lexists(pattern.path) and matches.problems:
+        # What is not there yet is looked for later, and missed at the end.
+        _warn_of_missing(run, pattern, matches)
     if policy != "now" and not helped:
         run.terminal.warn(
             "save-policy", "no helper process runs beside this one: files are kept as they are now, once"
         )
         policy = "now"
+    root = os.path.join(run.directory, DIRECTORY)
     files = [(source, name) for source, name in matches.files if not _lies_there(source, root, name)]
     copied: Dict[str, _copying.Signature] = {}
     if policy != "end" and (block or not helped):
@@ -68,6 +63,13 @@ def save(
         if pattern.path not in [source for source, _ in matches.files]:
             _watch_for_more(run, root, pattern, policy)
     return [os.path.join(root, *name.split("/")) for _, name in matches.files]
+
+
+def _warn_of_missing(run: Any, pattern: Pattern, matches: Matches) -> None:
+    if matches.problems:
+        run.terminal.warn("save", "save() leaves out: %s" % "; ".join(matches.problems))
+    elif not matches.files:
+        run.terminal.warn("save", "save() keeps nothing: no file matches %s" % pattern.path)
 
 
 def keep(run: Any, source: str, name: str) -> bool:
@@ -128,7 +130,7 @@ def _fetch(run: Any, name: str, run_path: Optional[str], target: str) -> None:
         for each in names:
             try:
                 return place.fetch(each, target)
-            except NotThereError as error:
+            except NotThereError as error:  # noqa: PERF203 - the next place may have it
                 missing = missing or error
     raise missing or CommError("there is no such run")
 

@@ -1,8 +1,9 @@
 """What git knows of the code that runs: commit, branch, remote, what is not committed.
 
-A repository can be anybody's, and git runs programs that its configuration names: file system monitors, hooks,
-filters, drivers for diffs, transports. None of these may run here, so nothing is asked without taking them away; and
-where git is missing, or refuses, the commit is read from the files that hold it. Everything has a limit.
+A repository can be anybody's, and git runs programs that its configuration names: file system monitors,
+hooks, filters, drivers for diffs, transports. None of these may run here, so nothing is asked without
+taking them away; and where git is missing, or refuses, the commit is read from the files that hold it.
+Everything has a limit.
 """
 
 import os
@@ -33,7 +34,7 @@ _TEXT_BYTES_MAX = 1024 * 1024
 
 #: Of the environment's GIT_… these alone are passed on: others name programs, files to write, repositories.
 _KEPT_VARIABLES = frozenset(
-    ["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CEILING_DIRECTORIES", "GIT_EXEC_PATH"]
+    "GIT_CONFIG_GLOBAL GIT_CONFIG_SYSTEM GIT_CONFIG_NOSYSTEM GIT_CEILING_DIRECTORIES GIT_EXEC_PATH".split()  # noqa: SIM905
 )
 _OPTIONS = (
     "--no-pager",
@@ -134,7 +135,7 @@ class Git:
         return State(dirty, patch, left_out, untracked[:UNTRACKED_MAX], problem)
 
     def _patch(self, directory: str, prefix: str) -> Tuple[bytes, List[str], str, bool]:
-        """Return the patch of one working tree, what it leaves out, what is wrong with it, whether it is dirty."""
+        """Return a working tree's patch, what it leaves out, what is wrong with it, whether it is dirty."""
         filters = self._filters_off(directory) if prefix else self._without_filters
         top = self._run(directory, filters, ("rev-parse", "--show-toplevel"), _TEXT_BYTES_MAX)
         if os.path.realpath(_text(top).rstrip("\n")) != os.path.realpath(directory):
@@ -164,10 +165,9 @@ class Git:
             "--binary", "--unified=3", "--src-prefix=a/" + prefix, "--dst-prefix=b/" + prefix, "HEAD", "--"
         )  # fmt: skip
         excluded = [":(top,exclude,literal)" + path for path in left_out]
+        command += tuple([":(top)"] + excluded if excluded else [])
         try:
-            patch = self._run(
-                directory, filters, command + tuple([":(top)"] + excluded if excluded else []), PATCH_BYTES_MAX
-            )
+            patch = self._run(directory, filters, command, PATCH_BYTES_MAX)
         except GitError as error:
             return b"", named, str(error), True
         return patch, named, "", True
@@ -188,7 +188,7 @@ class Git:
         return {each[0]: int(each[1]) for each in fields if len(each) == 2 and each[1].isdigit()}
 
     def _filters_off(self, directory: Optional[str] = None) -> List[str]:
-        """Return options that take away the programs which git would put files through, whoever named them."""
+        """Return options that take away all programs which git would put files through."""
         config = self._run(
             directory or self._root, [], ("config", "--name-only", "--list", "-z"), _TEXT_BYTES_MAX
         )
@@ -212,7 +212,7 @@ class Git:
     def _run(
         self, directory: str, options: List[str], command: Sequence[str], limit: int, given: bytes = b""
     ) -> bytes:
-        """Return what git writes. Raise GitError when it fails, takes too long or writes more than the limit."""
+        """Return what git writes. Raise GitError when it fails, takes too long or writes too much."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise GitError("git takes longer than %g s" % TIMEOUT_S)

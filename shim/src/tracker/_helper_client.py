@@ -1,8 +1,8 @@
 """Starts the helper process of a run and talks to it: console, code state and copies of files are its work.
 
-Only init() starts one. The helper is no child of the training, so that no wait() of a script meets it; it has a
-session of its own, so that no signal to the training's group ends it; and it gets no descriptors but those meant.
-Linux and macOS; elsewhere, and where it cannot be started, the run goes on without.
+Only init() starts one. The helper is no child of the training, so that no wait() of a script meets it; it
+has a session of its own, so that no signal to the training's group ends it; and it gets no descriptors but
+those meant. Linux and macOS; elsewhere, and where it cannot be started, the run goes on without.
 """
 
 import errno
@@ -218,9 +218,7 @@ def unpack_frames(data: bytes) -> Tuple[List[Any], bytes]:
         end = at + LENGTH.size + LENGTH.unpack_from(data, at)[0]
         if end > len(data):
             break
-        found.append(
-            msgpack.unpackb(data[at + LENGTH.size : end], raw=False, unicode_errors="surrogatepass")
-        )
+        found.append(msgpack.unpackb(data[at + LENGTH.size : end], raw=False, unicode_errors="surrogatepass"))
         at = end
     return found, data[at:]
 

@@ -1,9 +1,9 @@
 """The helper process of a run: does for a training what must not cost it time, or must outlive it.
 
-Started by _helper_client as a program of its own, without site. Each task is a module with one entry function
-`run(spec, recorder, stop)`. The console has a process to itself, which may fork and shares no lock with anybody;
-the other tasks are threads of a second one, which ends when the run is over (the training said so, or is gone)
-and all of them have returned.
+Started by _helper_client as a program of its own, without site. Each task is a module with one entry
+function `run(spec, recorder, stop)`. The console has a process to itself, which may fork and shares no lock
+with anybody; the other tasks are threads of a second one, which ends when the run is over (the training
+said so, or is gone) and all of them have returned.
 """
 
 import importlib
@@ -309,7 +309,6 @@ def _open_descriptors() -> List[int]:
     for directory in ("/proc/self/fd", "/dev/fd"):
         try:
             return [int(name) for name in os.listdir(directory)]
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # noqa: PERF203 - one system or the other
             continue
     return list(range(3, 1024))
-

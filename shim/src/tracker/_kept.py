@@ -30,7 +30,7 @@ class KeptRun:
         raise NotImplementedError
 
     def fetch(self, path: str, target: str) -> None:
-        """Copy a file to a path whose directory exists. Raise CommError, NotThereError where there is none."""
+        """Copy a file to a path whose directory exists. Raise NotThereError or another CommError."""
         raise NotImplementedError
 
     def description(self) -> Dict[str, Any]:

@@ -1,7 +1,7 @@
 """Takes secrets out of command lines and addresses before they are recorded.
 
-By name, as docs/files.md lists them: `--api-key VALUE`, `--api-key=VALUE`, `db.password=VALUE`, `{"token": "VALUE"}`;
-by form: user names and passwords in addresses, and the keys that well-known services hand out.
+By name, as docs/files.md lists them: `--api-key VALUE`, `--api-key=VALUE`, `db.password=VALUE`, `{"token":
+"VALUE"}`; by form: user names and passwords in addresses, and the keys that well-known services hand out.
 """
 
 import re
@@ -10,8 +10,8 @@ from typing import List, Sequence
 REMOVED = "[removed]"
 #: A name is that of a secret when one of its words is one of these.
 WORDS = frozenset(
-    "apikey auth authorization bearer cookie credential credentials key passphrase passwd password pat "
-    "pwd secret secrets token".split()
+    ["apikey", "auth", "authorization", "bearer", "cookie", "credential", "credentials", "key", "passphrase"]
+    + ["passwd", "password", "pat", "pwd", "secret", "secrets", "token"]
 )
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 #: name = value or name: value within an argument, with or without quotes.
