@@ -80,6 +80,12 @@ class StoredRun:
         found = self._server.get(self._path + "/values", {"name": name})["values"]
         return sorted(found, key=lambda value: value["time"])
 
+    def columns(self, name: str, number: int = -1) -> dict[str, list[Any]]:
+        """Return the columns of the newest table or chart of a name, or another one by its number."""
+        data = self.rich(name)[number]["data"]
+        table = data.get("table", data)
+        return dict(zip(table["columns"], table["data"], strict=True))
+
     @functools.cached_property
     def file_names(self) -> list[str]:
         """The paths of all files."""

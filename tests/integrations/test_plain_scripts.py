@@ -40,7 +40,9 @@ def test_sklearn_script_is_stored_value_by_value(train: Train) -> None:
     assert run.page["job_type"] == "train"
     assert run.config == {"alpha": 0.001, "passes": 6, "coefficients": told["shape"]}
     assert run.summary["best"] == max(told["accuracies"])
-    assert len(run.rich("confusion")) == len(run.rich("predictions")) == 1
+    assert run.columns("confusion")["nPredictions"] == told["counts"]
+    assert run.columns("predictions") == told["predictions"]
+    assert {value["step"] for value in run.rich("confusion") + run.rich("predictions")} == {6}
 
 
 def test_charts_of_wandb_sklearn_are_stored(train: Train) -> None:
@@ -53,6 +55,14 @@ def test_charts_of_wandb_sklearn_are_stored(train: Train) -> None:
         "roc", "precision_recall", "calibration_curve", "residuals", "elbow_curve", "silhouette",
     )  # fmt: skip
     assert [name for name in charts if not run.rich(name)] == []
+    assert run.columns("confusion_matrix")["nPredictions"] == [n for row in told["counts"] for n in row]
+    assert sorted(run.columns("feature_importances")["importances"]) == sorted(told["importances"])
+    assert run.columns("residuals")["residual"] == told["residuals"]
+    assert run.columns("class_proportions")["count"][:2] == told["classes"]
+    assert (
+        dict(zip(*run.columns("summary_metrics", 0).values(), strict=True))["accuracy_score"]
+        == told["accuracy"]
+    )
 
 
 def test_config_takes_what_absl_omegaconf_and_dataclasses_hold(train: Train) -> None:

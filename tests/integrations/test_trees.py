@@ -24,7 +24,8 @@ def test_xgboost_callback_stores_every_evaluation_and_the_model(train: Train) ->
     assert run.summary["test-auc"] == {"max": max(told["evaluated"]["test"]["auc"])}
     assert run.config["depth"] == 2
     assert run.config["learner"] == told["config"]["learner"]
-    assert len(run.rich("Feature Importance")) == 1
+    features = run.columns("Feature Importance")
+    assert dict(zip(features["Feature"], features["Importance"], strict=True)) == told["importance"]
     name = f"{told['run']}_model.json"
     [model] = run.artifact_files(name, name)
     assert json.loads(model) == told["model"]
@@ -47,6 +48,7 @@ def test_lightgbm_callback_stores_every_evaluation_and_the_best_model(
     assert run.summary["best_score"] == told["best_score"]
     assert run.summary["best_iteration"] == told["best_iteration"]
     assert run.summary["test_auc"] == {"max": max(told["evaluated"]["test"]["auc"])}
+    assert run.columns("Feature Importance")["Importance"] == told["importance"]
     [model] = run.artifact_files(f"model_{told['run']}", f"model_ckpt_{told['best_iteration']}.txt")
     assert hashlib.sha256(model).hexdigest() == told["model"]
 

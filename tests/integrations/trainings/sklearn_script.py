@@ -4,7 +4,7 @@ import numpy as np
 from reporting import report
 from sklearn.datasets import load_iris
 from sklearn.linear_model import SGDClassifier
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from sklearn.model_selection import train_test_split
 
 import tracker as wandb
@@ -31,4 +31,12 @@ with wandb.init(project="plain-sklearn", config={"alpha": 0.001, "passes": 6}, j
     run.log({"predictions": table}, step=6)
     run.config.update({"coefficients": model.coef_.shape})
     run.summary.update({"best": max(accuracies)})
-report(run=run.id, project=run.project, losses=losses, accuracies=accuracies, shape=list(model.coef_.shape))
+report(
+    run=run.id,
+    project=run.project,
+    losses=losses,
+    accuracies=accuracies,
+    shape=list(model.coef_.shape),
+    counts=confusion_matrix(test_targets, predicted).ravel().tolist(),
+    predictions={"true": test_targets.tolist(), "predicted": predicted.tolist()},
+)

@@ -83,7 +83,7 @@ def plot_confusion_matrix(
     ]
     table = wandb.Table(columns=["Actual", "Predicted", "nPredictions"], data=rows)
     fields = {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"}
-    chart = wandb.plot_table("wandb/confusion_matrix/v1", table, fields, {"title": "Confusion Matrix"})
+    chart = wandb.plot.plot_table("confusion_matrix", table, fields, {"title": "Confusion Matrix"})
     wandb.log({"confusion_matrix": chart})
 
 
