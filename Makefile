@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PACKAGES := shim agent server
 MANIFESTS := $(PACKAGES:%=%/pyproject.toml)
 # Programs that the tests use where they find them: `make deps` gets them.
-DEBIAN_PACKAGES := acl chromium fonts-dejavu-core fuse3 gcc git iproute2 libc6-dev mmdebstrap nftables openssl \
-	prometheus prometheus-node-exporter strace sysstat systemd
+DEBIAN_PACKAGES := acl chromium fonts-dejavu-core fuse3 gcc git golang-go iproute2 libc6-dev mmdebstrap nftables nodejs \
+	openssl prometheus prometheus-node-exporter rustc strace sysstat systemd
 
 # Tests wait more than they compute.
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)
