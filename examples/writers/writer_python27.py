@@ -117,7 +117,8 @@ class Stream(object):
         """Write one line by one write(). If that raises nothing of the line remains."""
         body = pack(value)
         seed = zlib.crc32(self.id + struct.pack(">IH", 0, kind)) if kind else 0
-        line = struct.pack(">BBBI", 0x93, kind, 0xCE, zlib.crc32(body, seed) & 0xFFFFFFFF) + pack(bytearray(body))
+        crc = zlib.crc32(body, seed) & 0xFFFFFFFF
+        line = struct.pack(">BBBI", 0x93, kind, 0xCE, crc) + pack(bytearray(body))
         written = os.write(self.fd, line)
         if written < len(line):
             os.ftruncate(self.fd, os.fstat(self.fd).st_size - written)
