@@ -13,7 +13,15 @@ if TYPE_CHECKING:  # `typing` would cost `import tracker` 5 ms
 
 
 class Config(AttributeMapping):
-    """Settings of a run. Values read back as they were given; records hold them as plain data."""
+    """Settings of a run. Values read back as they were given; records hold them as plain data.
+
+    >>> run.config.update({"lr": 0.1, "layers": (64, 10)})
+    >>> run.config.seed = 7
+    >>> run.config["layers"], run.config.seed
+    ((64, 10), 7)
+    >>> run.config.as_dict()
+    {'lr': 0.1, 'layers': [64, 10], 'seed': 7}
+    """
 
     _title = "config"
 
@@ -57,6 +65,9 @@ class Config(AttributeMapping):
             self.__dict__["_terminal"].warn("config", str(error))
             return
         self._set({name: value for name, value in given.items() if name not in self._values})
+
+    def persist(self) -> None:
+        """Do nothing: every change is recorded at once."""
 
     def as_dict(self) -> "Dict[str, Any]":
         """Return the settings as plain data: what the records hold."""

@@ -206,7 +206,15 @@ def define_metric(
     goal: Any = None,
     overwrite: Optional[bool] = None,
 ) -> Optional[Metric]:
-    """Define a metric, or all whose names begin with what stands before a "*" at the end."""
+    """Define a metric, or all whose names begin with what stands before a "*" at the end.
+
+    >>> run.define_metric("loss", summary="min,last")
+    <metric {'name': 'loss', 'summary': ['min', 'last']}>
+    >>> for loss in (3.0, 1.0, 2.0):
+    ...     run.log({"loss": loss})
+    >>> run.summary["loss"]
+    {'min': 1.0, 'last': 2.0}
+    """
     if not isinstance(name, str) or not name:
         return _refuse(run, "define_metric() takes a name, not %r" % (name,))
     if "*" in name[:-1]:

@@ -60,11 +60,22 @@ class Run(RunCalls):
 
     # Logging
 
-    def log(self, data: Dict[str, Any], step: Optional[int] = None, commit: Optional[bool] = None) -> None:
+    def log(
+        self,
+        data: Dict[str, Any],
+        step: Optional[int] = None,
+        commit: Optional[bool] = None,
+        sync: Optional[bool] = None,  # noqa: ARG002 - known from old scripts, without effect
+    ) -> None:
         """Record values at a step: the next one by default.
 
         With commit=False, or with a step and no commit, the step stays open for more. Any order of
         steps will do. Values are numbers, bools, strings, nested dicts, and arrays of one element.
+
+        >>> run.log({"loss": 0.5, "val": {"accuracy": 0.9}})
+        >>> run.log({"loss": 0.4}, step=10)
+        >>> run.step, dict(run.summary)
+        (10, {'loss': 0.4, 'val/accuracy': 0.9})
         """
         try:
             # The names of the call before, and nothing but numbers: nearly every call in a loop.

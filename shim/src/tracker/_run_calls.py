@@ -168,7 +168,13 @@ class RunCalls(RunFacts):
         goal: Optional[str] = None,
         overwrite: Optional[bool] = None,
     ) -> Any:
-        """Say how a metric is to be shown and summed up (docs/shim.md)."""
+        """Say how a metric is to be shown and summed up (docs/shim.md).
+
+        >>> run.define_metric("val/*", step_metric="epoch")
+        <metric {'name': 'val/*', 'step_metric': 'epoch', 'step_sync': True}>
+        >>> run.log({"epoch": 3})
+        >>> run.log({"val/loss": 0.5})  # recorded with epoch 3
+        """
         return self._hand(
             "_define",
             "define_metric",
@@ -185,6 +191,8 @@ class RunCalls(RunFacts):
         """Tell people something: title and text, with a level of AlertLevel.
 
         wait_duration: seconds (or a timedelta) within which an alert of the same title is not repeated.
+
+        >>> run.alert("Loss is NaN", "at step 400", level=tracker.AlertLevel.ERROR, wait_duration=600)
         """
         self._hand("_alert", "alert", (title, text, level, wait_duration))
 

@@ -177,7 +177,12 @@ class RunState:
 
     @property
     def name(self) -> str:
-        """The name shown to people; may be set."""
+        """The name shown to people; may be set.
+
+        >>> run.name = "baseline"
+        >>> run.name
+        'baseline'
+        """
         return str(self._fields.get("name", ""))
 
     @name.setter
@@ -328,6 +333,10 @@ class RunState:
         """Have function called with the exit code when the run ends in this process, the last one first.
 
         Not in a fork, and before the last record is written.
+
+        >>> run.at_end(lambda code: print("ended with", code))
+        >>> run.finish(exit_code=3)
+        ended with 3
         """
         self._endings.append((getpid(), function))
 

@@ -64,6 +64,10 @@ def init(  # noqa: PLR0913, PLR0917 - the signature that scripts know
 
     Whatever is wrong is said once on the terminal; nothing is raised. Each argument stands before
     its TRACKER_* variable (docs/shim.md).
+
+    >>> run = tracker.init(project="digits", config={"lr": 0.1}, tags=["first"])
+    >>> tracker.config.lr, tracker.run.tags, tracker.run is run
+    (0.1, ('first',), True)
     """
     arguments = dict(locals())
     del arguments["unknown"]

@@ -36,7 +36,13 @@ class StoppableRun(Run):
         super().open()
         self._look_first()
 
-    def log(self, data: Dict[str, Any], step: Optional[int] = None, commit: Optional[bool] = None) -> None:
+    def log(
+        self,
+        data: Dict[str, Any],
+        step: Optional[int] = None,
+        commit: Optional[bool] = None,
+        sync: Optional[bool] = None,  # noqa: ARG002 - known from old scripts, without effect
+    ) -> None:
         """Record values at a step: see Run.log."""
         try:
             Run.log(self, data, step, commit)

@@ -13,7 +13,14 @@ if TYPE_CHECKING:  # `typing` would cost `import tracker` 5 ms
 
 
 class Summary(AttributeMapping):
-    """One value per name. A key set by hand is recorded, and log() no longer changes it."""
+    """One value per name. A key set by hand is recorded, and log() no longer changes it.
+
+    >>> run.log({"loss": 0.5, "accuracy": 0.8})
+    >>> run.summary["accuracy"] = 0.9
+    >>> run.log({"loss": 0.4, "accuracy": 0.7})
+    >>> run.summary
+    {'loss': 0.4, 'accuracy': 0.9}
+    """
 
     _title = "summary"
 
