@@ -49,3 +49,12 @@ async def test_windows_about_a_writer_go_the_way_its_stream_goes(spool: Spool, s
 
             assert pipeline.way_of(key) == (DEFAULT, key)
             assert pipeline.way_of((UID, bytes(16))) is None
+
+
+async def test_the_helper_beside_a_training_is_not_measured_with_it(spool: Spool, start: Start) -> None:
+    async with start() as pipeline:
+        with LiveWriter(spool.run("run")) as writer, LiveWriter(spool.run("run"), role="helper"):
+            await eventually(lambda: pipeline.status()["streams"]["known"] == 3)
+
+            await eventually(lambda: pipeline.status()["streams"]["live"] >= 2)
+            assert [run.key for run in pipeline.live_runs()] == [(UID, writer.stream)]

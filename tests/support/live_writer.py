@@ -13,10 +13,10 @@ import ctypes, os, sys, time
 from tracker.protocol import bodies, identity, kinds
 from tracker.protocol.header import Header
 from tracker.protocol.writer import StreamWriter
-directory, run, stop = sys.argv[1:4]
+directory, run, stop, role = sys.argv[1:5]
 header = Header(
     os.urandom(16), run, 0, 0, identity.machine_id(), identity.boot_id(), os.getpid(), time.time_ns(),
-    time.monotonic_ns(), "tests/1", stop=True if stop else None,
+    time.monotonic_ns(), "tests/1", stop=True if stop else None, role=role or None,
 )
 writer = StreamWriter(directory, header)
 writer.write(kinds.RUN, bodies.Run(time.time_ns(), {"project": "p"}).encode())
@@ -29,7 +29,13 @@ class LiveWriter:
     """A live writer of a run directory, as a context manager. end: Python code that go_on() lets it run."""
 
     def __init__(
-        self, directory: Path, *, end: str = "", stop: bool = False, cgroup: Path | None = None
+        self,
+        directory: Path,
+        *,
+        end: str = "",
+        stop: bool = False,
+        role: str = "",
+        cgroup: Path | None = None,
     ) -> None:
         enter = ""
         if cgroup is not None:
@@ -43,11 +49,12 @@ class LiveWriter:
                 str(directory),
                 directory.name,
                 "stop" if stop else "",
+                role,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'shim' / 'src'}"},
         )
         assert self.process.stdout is not None
         self.stream = bytes.fromhex(self.process.stdout.readline().decode())

@@ -194,6 +194,19 @@ def test_a_segment_whose_header_names_another_run_is_refused(alice: Committer) -
     assert outcome.error == "bad_stream"
 
 
+def test_a_segment_may_say_what_an_older_server_did_not_keep_of_the_first(alice: Committer) -> None:
+    stream = StreamBytes()
+    alice.send(stream)
+    stream.header = stream.header._replace(
+        parent=b"p" * 16, role="helper", gpus={"CUDA_VISIBLE_DEVICES": "0"}
+    )
+    stream.roll()
+
+    (outcome,) = alice.send(stream)
+
+    assert outcome.error is None
+
+
 def test_a_segment_at_the_wrong_place_is_refused(alice: Committer) -> None:
     stream = StreamBytes()
     alice.send(stream)
