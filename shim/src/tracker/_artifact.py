@@ -1,7 +1,7 @@
 """Artifact: files and references under a name, a type and a version, with what its maker says about them.
 
 Files are copied (by reflink where possible) when they are added: scripts delete or overwrite them right
-after. What goes wrong while one is put together is said on the terminal and counted in `lost`; nothing raises.
+after. What goes wrong while one is put together is said on the terminal and counted in `lost`.
 """
 
 import contextlib

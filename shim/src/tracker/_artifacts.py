@@ -1,8 +1,8 @@
 """Runs and artifacts: log_artifact(), use_artifact() and what goes with them.
 
-A version lies in the run's directory as files/artifacts/NAME/VERSION/ with VERSION.json beside it, so the agent
-ships it like everything there. Versions are counted by the run that makes them: v0, v1, …; the same content is
-the same version. One is found by name in this run, in other runs of this machine, on the server.
+A version lies in the run's directory as files/artifacts/NAME/VERSION/ with VERSION.json beside it, so the
+agent ships it like everything there. Versions are counted by the run that makes them: v0, v1, …; the same
+content is the same version. One is found by name in this run, in others of this machine, on the server.
 """
 
 import errno
