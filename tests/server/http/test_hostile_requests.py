@@ -25,7 +25,7 @@ QUERY_ROUTES = {
     "/api/v1/runs/default/fuzz/fuzz/series": ("metric", "x", "from", "to", "buckets"),
     "/api/v1/runs/default/fuzz/fuzz/points": ("metric", "after", "limit"),
     "/api/v1/runs/default/fuzz/fuzz/console": ("after", "limit"),
-    "/api/v1/runs/default/fuzz/fuzz/values": ("name", "limit"),
+    "/api/v1/runs/default/fuzz/fuzz/values": ("name", "type", "limit"),
     "/api/v1/hosts/machine-1/series": ("metric", "from", "to", "buckets"),
     "/api/v1/keys": ("entity",),
 }

@@ -578,6 +578,19 @@ def test_values_are_kept_and_listed(alice: Committer) -> None:
     assert (value.name, value.step, value.type, value.data) == ("note", 4, "text", "hello")
 
 
+def test_values_are_found_by_name_and_by_type(alice: Committer) -> None:
+    stream = StreamBytes()
+    for step, (name, type_) in enumerate([("a", "text"), ("b", "image"), ("a", "image"), ("b", "text")] * 2):
+        stream.add(kinds.VALUE, bodies.Value(step, step, name, type_, "").encode())
+    alice.send(stream)
+    run, runs = alice.detail().run, alice.store.runs
+
+    assert [value.step for value in runs.values(run, type_="image")] == [1, 2, 5, 6]
+    assert [value.step for value in runs.values(run, name="a", type_="image")] == [2, 6]
+    assert [value.step for value in runs.values(run, name="a", limit=2)] == [4, 6]
+    assert runs.values(run, type_="none") == []
+
+
 def test_news_name_what_changed(alice: Committer) -> None:
     run, host = StreamBytes(), StreamBytes(run=None)
     run.log({"a": 1})

@@ -262,8 +262,10 @@ class RunStore:
         with self._database.read() as connection:
             return [stream.hex() for stream in connection.execute(query).scalars()]
 
-    def values(self, run: Run, *, name: str | None = None, limit: int = 1000) -> builtins.list[Value]:
-        """Return VALUE records, the newest `limit` of them, oldest first."""
+    def values(
+        self, run: Run, *, name: str | None = None, type_: str | None = None, limit: int = 1000
+    ) -> builtins.list[Value]:
+        """Return the newest `limit` VALUE records, of one name or type if these are given, oldest first."""
         raw, streams = schema.raw_records.c, schema.streams.c
         query = (
             select(raw.body, raw.offset, streams.ordinal)
@@ -279,7 +281,8 @@ class RunStore:
                     data = json_value(value.data)
                 except (BodyError, ValueError):
                     continue  # kept raw and counted as a problem when it arrived
-                if name is None or clean_text(value.name) == name:
+                wanted = name is None or clean_text(value.name) == name
+                if wanted and (type_ is None or clean_text(value.type) == type_):
                     found.append(
                         Value(
                             value.time,

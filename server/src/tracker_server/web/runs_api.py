@@ -55,9 +55,10 @@ class ConsoleQuery(Struct):
 
 
 class ValuesQuery(Struct):
-    """Values of all names or of one."""
+    """Values of all names or of one, of all types or of one."""
 
     name: Annotated[str, Meta(max_length=1000)] | None = None
+    type: Annotated[str, Meta(max_length=100)] | None = None
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
 
 
@@ -107,7 +108,7 @@ class RunsApi:
                 RUN_PATH + "/values",
                 read,
                 self.values,
-                "Read rich values (text, histograms, references), newest first",
+                "Read the newest rich values (text, histograms, tables, references to files), oldest first",
                 answers.ValuesAnswer,
                 query=ValuesQuery,
             ),
@@ -202,7 +203,8 @@ class RunsApi:
 
     def _read_values(self, call: Call[ValuesQuery, None]) -> answers.ValuesAnswer:
         run = get_run(self._store, call)
-        values = self._store.runs.values(run, name=call.query.name, limit=call.query.limit)
+        query = call.query
+        values = self._store.runs.values(run, name=query.name, type_=query.type, limit=query.limit)
         return answers.ValuesAnswer(
             [
                 answers.Value(v.time, v.step, v.name, v.type, json_value(v.data), v.ordinal, v.offset)
