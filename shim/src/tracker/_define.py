@@ -1,9 +1,9 @@
 """define_metric(): how metrics are shown and summed up.
 
 Definitions are recorded in RUN records (`metrics`); the server goes by them for all processes of a run. Here
-they matter for what this process's run.summary shows, and for step_sync, which adds the last known value of a
-step metric to rows that lack it. The fast path of log() knows nothing of this: rows of names that need care are
-simply not among those it has learnt (Run._recall).
+they matter for what this process's run.summary shows, and for step_sync, which adds the last known value of
+a step metric to rows that lack it. The fast path of log() knows nothing of this: rows of names that need care
+are simply not among those it has learnt (Run._recall).
 """
 
 from typing import Any, Dict, Iterable, List, Optional, Set

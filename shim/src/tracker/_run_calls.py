@@ -4,9 +4,13 @@ Those modules are loaded at the first use. What they raise is said once and goes
 calls whose result the training cannot do without (use_artifact, use_model): their Error says why.
 """
 
+import os
 from typing import Any, Callable, List, Optional
 
 from ._run_facts import RunFacts
+
+#: Calls whose result a training cannot do without.
+_FETCHES = ("use_artifact", "use_model", "restore")
 
 
 class RunCalls(RunFacts):
@@ -14,18 +18,28 @@ class RunCalls(RunFacts):
 
     def _hand(self, module: str, call: str, arguments: Any, otherwise: Any = None, **more: Any) -> Any:
         """Call tracker.<module>.<call>(run, ...); return `otherwise` where that cannot be done."""
-        if self._disabled:
+        # What the training needs is fetched whatever becomes of the records.
+        if self._disabled and call not in _FETCHES:
             return otherwise
         try:
-            if self._finished:
+            if self._finished and call not in _FETCHES:
                 self._warn("finished", "%s() after finish(): nothing is done" % call)
                 return otherwise
             return getattr(_load(module), call)(self, *arguments, **more)
         except Exception as error:  # the guard
-            if call in ("use_artifact", "use_model") and _is_ours(error):
+            if call in _FETCHES and _is_ours(error):
                 raise
             self._guard(call, error)
             return otherwise
+
+    def _hand_artifact(self, call: str, given: Any, name: Any, kind: Any, *arguments: Any) -> Any:
+        """Return an artifact in any case: scripts go on with what they get."""
+        found = self._hand("_artifacts", call, (given, name, kind) + arguments)
+        if found is not None or not (isinstance(given, (str, bytes)) or hasattr(given, "__fspath__")):
+            return given if found is None else found
+        from ._artifacts import Artifact
+
+        return Artifact(str(name or os.path.basename(os.fsdecode(given))), str(kind or "unspecified"))
 
     # Files
 
@@ -72,9 +86,7 @@ class RunCalls(RunFacts):
         tags: Optional[List[str]] = None,
     ) -> Any:
         """Keep an Artifact, a file or a directory as a version of an artifact; return the artifact."""
-        return self._hand(
-            "_artifacts", "log_artifact", (artifact_or_path, name, type, aliases, tags), artifact_or_path
-        )
+        return self._hand_artifact("log_artifact", artifact_or_path, name, type, aliases, tags)
 
     def use_artifact(
         self,
@@ -84,6 +96,8 @@ class RunCalls(RunFacts):
         use_as: Optional[str] = None,
     ) -> Any:
         """Return an artifact by name and version, and note that the run uses it. Raise Error if not found."""
+        if self._disabled and not isinstance(artifact_or_name, str):
+            return artifact_or_name
         return self._hand("_artifacts", "use_artifact", (artifact_or_name, type, aliases, use_as))
 
     def upsert_artifact(
@@ -95,12 +109,7 @@ class RunCalls(RunFacts):
         distributed_id: Optional[str] = None,
     ) -> Any:
         """Add to a version of an artifact that several runs make together."""
-        return self._hand(
-            "_artifacts",
-            "upsert_artifact",
-            (artifact_or_path, name, type, aliases, distributed_id),
-            artifact_or_path,
-        )
+        return self._hand_artifact("upsert_artifact", artifact_or_path, name, type, aliases, distributed_id)
 
     def finish_artifact(
         self,
@@ -111,12 +120,7 @@ class RunCalls(RunFacts):
         distributed_id: Optional[str] = None,
     ) -> Any:
         """End a version begun with upsert_artifact()."""
-        return self._hand(
-            "_artifacts",
-            "finish_artifact",
-            (artifact_or_path, name, type, aliases, distributed_id),
-            artifact_or_path,
-        )
+        return self._hand_artifact("finish_artifact", artifact_or_path, name, type, aliases, distributed_id)
 
     def link_artifact(self, artifact: Any, target_path: str, aliases: Optional[List[str]] = None) -> Any:
         """Note that an artifact belongs to a collection."""

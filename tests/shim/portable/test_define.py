@@ -228,7 +228,15 @@ class Module(Recording):
             tracker.alert("a", "b")
             tracker.write_logs("x")
             artifact = object()
-            assert run.log_artifact(artifact) is artifact
+            assert run.log_artifact(artifact) is artifact and run.use_artifact(artifact) is artifact
+            assert run.log_artifact("model.pt", type="model").name.startswith("model.pt")
+            assert tracker.log_model("model.pt", "m") is None
+            try:
+                tracker.use_artifact("nothing:latest")
+            except tracker.Error as error:
+                assert "nothing" in str(error)
+            else:
+                raise AssertionError
             run.mark_preempting()
             assert run.mode == "disabled" and run.settings.mode == "disabled" and run._attach_id
             """
