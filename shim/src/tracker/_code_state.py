@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 from . import _copying
 from ._git import Git, GitError
 from ._git_files import Repository, find_repository, head_of, remote_of
+from ._helper_stream import lose, record
 from ._matching import is_ignored
 from ._packages import list_packages
 from ._recorder import Recorder
@@ -49,7 +50,7 @@ def run(spec: Dict[str, Any], recorder: Recorder, stop: Any) -> None:  # noqa: A
         commit, branch = head_of(repository)
         code = {"commit": commit, "branch": branch, "remote": remote_of(repository)}
         code["directory"] = os.path.relpath(directory, repository.root)
-    _record(recorder, dict({"code": code} if code else {}, origin=origin_of(process, os.environ)))
+    _describe(recorder, dict({"code": code} if code else {}, origin=origin_of(process, os.environ)))
     lines = list_packages(process["path"])
     keeper.keep("requirements.txt", ("".join(line + "\n" for line in lines)).encode("utf-8", "replace"))
     program = _keep_program(keeper, process, repository)
@@ -58,7 +59,7 @@ def run(spec: Dict[str, Any], recorder: Recorder, stop: Any) -> None:  # noqa: A
     if repository is not None:
         code.update(_uncommitted(keeper, Git(repository, os.environ, spec["ignore_globs"]), code["commit"]))
     if code:
-        _record(recorder, {"code": code})
+        _describe(recorder, {"code": code})
 
 
 def origin_of(process: Mapping[str, Any], environ: Mapping[str, str]) -> Dict[str, Any]:
@@ -111,8 +112,6 @@ class Keeper:
         try:
             make(os.path.join(_copying.ensure_directory(self._root, directory), last))
         except (OSError, ValueError) as error:
-            from ._helper_process import lose
-
             reason = "files/%s was not kept: %s" % (name, getattr(error, "strerror", None) or error)
             lose(self._recorder, reason)
             self._report(reason)
@@ -120,8 +119,8 @@ class Keeper:
         return True
 
 
-def _record(recorder: Recorder, fields: Dict[str, Any]) -> None:
-    recorder.write(RUN, Run(recorder.time(), fields).encode())
+def _describe(recorder: Recorder, fields: Dict[str, Any]) -> None:
+    record(recorder, RUN, lambda time: Run(time, fields).encode())
 
 
 def _keep_program(keeper: Keeper, process: Mapping[str, Any], repository: Optional[Repository]) -> str:

@@ -12,6 +12,7 @@ import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ._copying import Signature, copy_file, ensure_directory, signature_of
+from ._helper_stream import lose
 from ._matching import FILES_MAX, Pattern, find_files
 from ._recorder import Recorder
 
@@ -154,8 +155,6 @@ class Copies:
         each.not_before = time.monotonic() + took / COPYING_SHARE
 
     def _fail(self, each: _Watched, reason: str) -> None:
-        from ._helper_process import lose
-
         text = "%s was not kept%s: %s" % (each.source, each.name and " as files/" + each.name, reason)
         lose(self._recorder, text)
         self._told += 1

@@ -20,11 +20,12 @@ from typing import Any, Dict, List, Optional, Tuple
 import msgpack
 
 from ._helper_client import DESCRIPTORS_MAX, LENGTH, started_at, unpack_frames
+from ._helper_stream import lose
 from ._recorder import Recorder, Records
 from ._spool import RunPlace
-from .protocol.bodies import Lost, Run
+from .protocol.bodies import Run
 from .protocol.header import HELPER
-from .protocol.kinds import LOST, RUN
+from .protocol.kinds import RUN
 
 #: The module of each task.
 TASKS = {"console": "_tee", "code": "_code_state", "copies": "_copies"}
@@ -170,11 +171,6 @@ def main(numbers: str) -> None:
     for fd in descriptors[1:]:  # the console's: whoever holds them keeps their other ends from seeing an end
         os.close(fd)
     _serve(connection, given, tasks, waiting)
-
-
-def lose(recorder: Recorder, reason: str) -> None:
-    """Record that something could not be kept, and why."""
-    recorder.write(LOST, Lost(recorder.time(), 1, reason).encode())
 
 
 def _serve(connection: Connection, given: Dict[str, Any], tasks: Dict[str, Any], waiting: List[Any]) -> None:

@@ -1,7 +1,7 @@
 """`tracker restore RUN`: brings back what is kept of a run: commit, patch, config and files.
 
-From the run's directory on this machine, else from its server. What comes back goes into a directory of its own;
-neither the working tree nor the branch one stands in is touched.
+From the run's directory on this machine, else from its server. What comes back goes into a directory of its
+own; neither the working tree nor the branch one stands in is touched.
 """
 
 import json
@@ -40,8 +40,8 @@ def main(argv: List[str]) -> int:
         "with what was not committed. Everything goes into a new directory.",
         "    tracker restore k2v9x0p1ab\n"
         "    tracker restore vision/k2v9x0p1ab --into before-the-fix\n\n"
-        "DIR/files and DIR/media are the run's files, DIR/config.json its config, DIR/run.json its description, "
-        "DIR/source its code.\n"
+        "DIR/files and DIR/media are the run's files, DIR/config.json its config, DIR/run.json its "
+        "description, DIR/source its code.\n"
         "Exit codes: 0: all of it is there; 1: something is missing, and what; 2: wrong arguments.",
     )
     arguments.add_argument(
