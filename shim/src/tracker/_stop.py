@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import stat
+import sys
 import threading
 from typing import Any, Dict, Optional, Tuple
 
@@ -46,8 +47,10 @@ class StoppableRun(Run):
         """Record values at a step: see Run.log."""
         try:
             Run.log(self, data, step, commit)
-        except RecursionError:  # no stack left for the call itself
-            self._recorder.lost += 1
+        except RecursionError:
+            if sys.version_info < (3, 10):
+                raise  # who swallows it there and goes deeper is aborted
+            self._recorder.lost += 1  # no stack left for the call itself
             return
         # After the record is written. The clock is no system call.
         now = monotonic_ns()

@@ -87,7 +87,7 @@ class Faults(Recording):
         path = os.path.join(self.spool, "script.py")
         with open(path, "w") as file:
             file.write(script)
-        environ = self.environ()
+        environ = self.environ(PYTHONWARNINGS="ignore")  # of forks beside threads, with their pids
         if without:
             environ["PYTHONPATH"] = os.pathsep.join(
                 [os.path.join(HERE, "without"), environ.get("PYTHONPATH", "")]
@@ -322,7 +322,9 @@ def deep(depth):
         return depth
 def fault():
     sys.setrecursionlimit(300)
-    print("depth", deep(0))
+    depth = deep(0)
+    # Before 3.10 who swallows a RecursionError and goes deeper is aborted: there log() lets it out.
+    print("depth", depth > 270 if sys.version_info < (3, 10) else depth)
     sys.setrecursionlimit(1000)
 """,
             accounted=False,

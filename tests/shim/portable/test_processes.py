@@ -225,8 +225,11 @@ class Signals(Recording):
         return process
 
     def end(self, process):
-        process.kill()
-        process.communicate()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        process.stderr.close()
 
     def finish(self, process):
         """Return the exit code and stderr of a process that ends."""
