@@ -10,6 +10,8 @@ from .record_flow import GAP, MALFORMED, Entry
 
 #: A person's line shows so much of one value; JSON shows all of it.
 CHARACTERS_MAX = 500
+#: Of lists and maps within a line, such as the edges of a histogram, so much.
+NESTED_CHARACTERS_MAX = 120
 #: Letters of the stream id that tell streams of one run apart.
 _ID_LETTERS = 8
 _KIND_WIDTH = 8
@@ -185,8 +187,9 @@ def _shown(value: Any) -> str:
         return value
     if isinstance(value, float):
         return "%.9g" % value
-    return printable(json.dumps(_plain(value), ensure_ascii=False))
+    text = printable(json.dumps(_plain(value), ensure_ascii=False))
+    return _cut(text, NESTED_CHARACTERS_MAX if isinstance(value, (dict, list)) else CHARACTERS_MAX)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= CHARACTERS_MAX else "%s… (%d characters)" % (text[:CHARACTERS_MAX], len(text))
+def _cut(text: str, most: int = CHARACTERS_MAX) -> str:
+    return text if len(text) <= most else "%s… (%d characters)" % (text[:most], len(text))
