@@ -5,6 +5,7 @@ format means. A test runs this into a temporary directory and compares every byt
 committed directory only to add a case.
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -95,6 +96,79 @@ def optional_elements():
     ]
 
 
+#: Contents of the files that rich_values() refers to: kind, extension, bytes.
+MEDIA = {
+    "picture": ("images", "png", bytes.fromhex("89504e470d0a1a0a0000000d49484452000000070000000508")),
+    "mask": ("masks", "png", b"mask"),
+    "sound": ("audio", "wav", b"RIFF"),
+    "movie": ("videos", "mp4", b"movie"),
+    "long_page": ("html", "html", b"<p>" + b"x" * 32768),
+    "long_table": ("tables", "msgpack", b"table"),
+    "model": ("object3d", "obj", b"v 0 0 0"),
+    "points": ("object3d", "f32", bytes(12)),
+    "molecule": ("molecules", "pdb", b"ATOM"),
+}
+
+
+def kept(content_name, label=None, **more):
+    """Return what a record at step 7 says of one of these files. label: of the value it belongs to."""
+    kind, extension, content = MEDIA[content_name]
+    digest = hashlib.sha256(content).hexdigest()
+    path = "media/%s/%s_7_%s.%s" % (kind, label or content_name, digest[:20], extension)
+    return dict(more, path=path, sha256=digest, size=len(content))
+
+
+def rich_values():
+    """Return name -> (type, data) of a rich value of each type, in each of its forms."""
+    page = {"html": "<b>hi</b>"}
+    table = {"columns": ["a", "b"], "types": ["number", "text"], "rows": 2, "data": [[1, 2.5], ["x", None]]}
+    cells = dict(table, types=["number", "any"], data=[[1, 2.5], ["x", dict(page, _type="html")]])
+    boxes = {"truth": {"boxes": [{"position": {"minX": 0.5}, "class_id": 1}], "classes": {"1": "cat"}}}
+    picture = {"format": "png", "width": 7, "height": 5, "caption": "seven", "grouping": 2, "boxes": boxes}
+    picture["classes"] = [{"id": 1, "name": "cat"}]
+    picture["masks"] = {"truth": kept("mask", "picture", classes={"1": "cat"})}
+    return {
+        "note": ("text", "gr\u00fc\u00df"),
+        "picture": ("image", kept("picture", **picture)),
+        "sound": ("audio", kept("sound", format="wav", caption="hm")),
+        "movie": ("video", kept("movie", format="mp4", caption="c")),
+        "page": ("html", page),
+        "long_page": ("html", kept("long_page")),
+        "histogram": ("histogram", {"edges": [0, 1, 2], "counts": [3, 4]}),
+        "values": ("histogram", {"edges": [0.0, 1.0, 2.0], "counts": [1, 2], "not_finite": 1}),
+        "table": ("table", table),
+        "cells": ("table", cells),
+        "increment": ("table", dict(table, log_mode="INCREMENTAL", dropped=1, **{"from": 0})),
+        "long_table": ("table", kept("long_table", columns=["n"], types=["number"], rows=20000)),
+        "joined": ("joined_table", {"tables": [table, table], "key": ["a", "b"]}),
+        "model": ("object3d", kept("model", format="obj", caption="c")),
+        "points": ("object3d", kept("points", format="points", points=1, columns=["x", "y", "z"])),
+        "molecule": ("molecule", kept("molecule", format="pdb")),
+        "figure": ("plotly", {"json": '{"data": []}'}),
+        "chart": (
+            "chart",
+            {"chart": "line", "fields": {"x": "a", "y": "a"}, "strings": {"title": "t"}, "table": table},
+        ),
+        "list": ("list", {"items": [dict(page, _type="html")] * 2}),
+    }
+
+
+def rich_value_lines():
+    """Return VALUE lines of rich_values() at step 7."""
+    values = enumerate(sorted(rich_values().items()))
+    return [
+        (kinds.VALUE, bodies.Value(START + at, 7, name, type_, sort_keys(data)).encode())
+        for at, (name, (type_, data)) in values
+    ]
+
+
+def sort_keys(data):
+    """Return data with the keys of its maps in order, so that its bytes do not depend on how it was made."""
+    if isinstance(data, dict):
+        return {name: sort_keys(data[name]) for name in sorted(data)}
+    return [sort_keys(each) for each in data] if isinstance(data, list) else data
+
+
 def segment(lines, header=HEADER):
     """Return the bytes of one segment as a list: its HEADER line, then one element per line."""
     seeds = Seeds(header.stream, header.segment)
@@ -131,6 +205,7 @@ def cases():
     return {
         "every_kind": files(segment(every_kind())),
         "optional_elements": files(segment(optional_elements())),
+        "rich_values": files(segment(rich_value_lines() + [end])),
         "two_segments": files(first, second),
         "no_exit": files(first),
         "empty_segment": files([b""]),

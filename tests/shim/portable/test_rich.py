@@ -1,9 +1,12 @@
 """Rich values without any library but msgpack: what log() records of them, and what it refuses."""
 
 import hashlib
+import importlib.util
+import io
 import os
 import struct
 import sys
+import tempfile
 import zlib
 
 import msgpack
@@ -11,7 +14,10 @@ import msgpack
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from recording import Recording
 
-from tracker.protocol import kinds
+from tracker import _rich, plot
+from tracker.protocol import bodies, kinds
+
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "golden")
 
 #: What stands in for libraries that the machine may have: importing them fails.
 NO_LIBRARIES = """
@@ -578,6 +584,78 @@ class Rich(Recording):
         )
 
         self.assertFalse(os.path.exists(os.path.join(self.spool, "spool")))
+
+
+class Golden(Recording):
+    """What records say of rich values, and a table's file, byte by byte."""
+
+    def encode(self, name, value):
+        return _rich.encode(value, _rich.Media(self.spool, name, 7))
+
+    def test_todays_records_are_those_of_the_golden_stream(self):
+        spec = importlib.util.spec_from_file_location("generate", os.path.join(GOLDEN, "generate.py"))
+        generate = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(generate)
+        media = tempfile.mkdtemp(dir=self.spool)
+        paths = {}
+        for name, (_, extension, content) in generate.MEDIA.items():
+            paths[name] = os.path.join(media, "%s.%s" % (name, extension))
+            with open(paths[name], "wb") as file:
+                file.write(content)
+        page = _rich.Html("<b>hi</b>")
+        columns, rows = ["a", "b"], [[1, "x"], [2.5, None]]
+        table = _rich.Table(columns=columns, data=rows)
+        growing = _rich.Table(columns=columns, data=rows, log_mode="INCREMENTAL")
+        growing.add_data(1)
+        table_with_page = _rich.Table(columns=columns, data=[rows[0], [2.5, page]])
+        boxes = {
+            "truth": {"box_data": [{"position": {"minX": 0.5}, "class_id": 1}], "class_labels": {1: "cat"}}
+        }
+        masks = {"truth": {"path": paths["mask"], "class_labels": {1: "cat"}}}
+        classes = _rich.Classes([{"id": 1, "name": "cat"}])
+        values = {
+            "picture": _rich.Image(paths["picture"], None, "seven", 2, classes, boxes, masks),
+            "sound": _rich.Audio(paths["sound"], caption="hm"),
+            "movie": _rich.Video(paths["movie"], "c"),
+            "page": page,
+            "long_page": _rich.Html(paths["long_page"]),
+            "histogram": _rich.Histogram(np_histogram=([3, 4], [0, 1, 2])),
+            "table": table,
+            "cells": table_with_page,
+            "increment": growing,
+            "long_table": _rich.Table(columns=["n"], data=[[n] for n in range(20000)]),
+            "joined": _rich.JoinedTable(table, table, ["a", "b"]),
+            "model": _rich.Object3D(io.StringIO("v 0 0 0"), "c", file_type="obj"),
+            "molecule": _rich.Molecule(paths["molecule"]),
+            "figure": _rich.Plotly({"data": []}),
+            "chart": plot.line(table, "a", "a", title="t"),
+            "list": [page, page],
+        }
+        with open(
+            os.path.join(GOLDEN, "v1", "rich_values", "%s.000000.mpl" % bytes(range(16)).hex()), "rb"
+        ) as file:
+            lines = list(msgpack.Unpacker(file, raw=False, max_buffer_size=2**20))
+        records = [bodies.decode_value(body) for kind, _, body in lines if kind == kinds.VALUE]
+        golden = {record.name: (record.type, record.data) for record in records}
+
+        made = {name: tuple(self.encode(name, value)) for name, value in values.items()}
+
+        for name in ("path", "sha256", "size"):  # the file's bytes are another test's
+            del golden["long_table"][1][name], made["long_table"][1][name]
+        for name, record in made.items():
+            self.assertEqual(record, golden[name], name)
+        self.assertEqual(set(golden) - set(made), {"note", "points", "values"})
+
+    def test_todays_table_is_the_golden_file(self):
+        page = _rich.Html("<b>")
+        rows = [[n, None] for n in range(4095)] + [[float("inf"), "text"], [-1.5, page]]
+
+        data = self.encode("table", _rich.Table(columns=["n", "any"], data=rows)).data
+
+        with open(os.path.join(self.spool, data["path"]), "rb") as file:
+            made = file.read()
+        with open(os.path.join(GOLDEN, "tables", "two_chunks.msgpack"), "rb") as file:
+            self.assertEqual(made, file.read())
 
 
 if __name__ == "__main__":
