@@ -5,9 +5,9 @@ and exit code are compared, and with the shim every record is accounted for: sto
 """
 
 import os
-import signal
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -58,6 +58,8 @@ def mend():
 
 
 class Faults(Recording):
+    settings = {}
+
     def train(self, fault, end="sys.exit(3)", lost=0, accounted=True):
         """Run the training with and without the shim; return (streams, what it said on stderr).
 
@@ -68,12 +70,13 @@ class Faults(Recording):
         script = TRAINING.replace("FAULT", fault).replace("END", end)
         theirs = self.run_with(script, without=True)
         mine = self.run_with(script)
+        self.assertIn("step 0 0.0\n", theirs[0], theirs[2])
         self.assertEqual(mine[:2], theirs[:2], mine[2])
         own = [line for line in mine[2].splitlines() if not line.startswith(("tracker: ", "lost="))]
         # But for where things stand in the scripts' tracebacks.
         self.assertEqual(own, theirs[2].splitlines())
         self.assertLessEqual(mine[2].count("tracker: warning"), 3, mine[2])
-        streams = self.streams()
+        streams = [stream for stream in self.streams() if stream.header.role != "helper"]
         if accounted:
             counted = [int(line[5:]) for line in mine[2].splitlines() if line.startswith("lost=")]
             stored = [step for stream in streams for step, values in stream.metrics if "total" in values]
@@ -87,7 +90,7 @@ class Faults(Recording):
         path = os.path.join(self.spool, "script.py")
         with open(path, "w") as file:
             file.write(script)
-        environ = self.environ(PYTHONWARNINGS="ignore")  # of forks beside threads, with their pids
+        environ = self.environ(PYTHONWARNINGS="ignore", **self.settings)  # of forks beside threads
         if without:
             environ["PYTHONPATH"] = os.pathsep.join(
                 [os.path.join(HERE, "without"), environ.get("PYTHONPATH", "")]
@@ -106,11 +109,14 @@ class Faults(Recording):
             process.kill()
             out, err = process.communicate()
             self.fail("the script hangs; it wrote %r and %r" % (out, err))
+        self.wait_for_others()
         return out.decode("utf-8"), process.returncode, err.decode("utf-8", "replace")
 
-    def assert_ended(self, streams, code=3):
-        """Check that one stream tells the run's end, and that it is the last one's end."""
-        self.assertEqual([stream.exits for stream in streams][-1], [0])
+    def wait_for_others(self):
+        """Wait until what works beside the training has ended, too."""
+        deadline = time.time() + 60
+        while time.time() < deadline and processes_with("TRACKER_DIR=%s/" % self.spool):
+            time.sleep(0.02)
 
     def test_nothing(self):
         streams, err = self.train("def fault(): pass")
@@ -440,6 +446,50 @@ def fault():
                 )
 
 
+class Beside(Faults):
+    """The same, with processes beside the training: the console is redirected, code state recorded."""
+
+    settings = {"TRACKER_CONSOLE": "redirect", "TRACKER_DISABLE_CODE": "0"}
+
+    def test_whatever_works_beside_the_training_is_killed(self):
+        self.train(
+            """
+def fault():
+    if real:
+        mine = ("TRACKER_DIR=%s" % os.environ["TRACKER_DIR"]).encode()
+        for _ in range(3):
+            for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+                try:
+                    with open("/proc/%d/environ" % pid, "rb") as file:
+                        if pid != os.getpid() and mine in file.read().split(bytes(1)):
+                            os.kill(pid, signal.SIGKILL)
+                except OSError:
+                    pass
+            time.sleep(0.01)
+    for number in range(20000):
+        print("line", number, "x" * 60)
+""",
+            accounted=False,
+        )
+
+
+#: What has nothing to do with what works beside a training is tried once.
+BESIDE = ("descriptors", "nothing", "large", "deleted", "stack", "fork", "stdout", "ways", "beside")
+
+
+def processes_with(variable):
+    """Return the processes that began with a variable in their environment that starts so."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/environ" % pid, "rb") as file:
+                if b"\0" + variable.encode() in b"\0" + file.read():
+                    found.append(int(pid))
+        except OSError:
+            continue
+    return found
+
+
 def resource_limit(name):
     """Return the soft limit of this process."""
     try:
@@ -449,8 +499,13 @@ def resource_limit(name):
     return resource.getrlimit(getattr(resource, name))[0]
 
 
-if not LINUX or not hasattr(signal, "SIGKILL"):
-    del Faults  # its faults are those of Linux
+for each in dir(Faults):
+    if each.startswith("test") and not any(word in each for word in BESIDE):
+        setattr(Beside, each, None)
+if not LINUX:
+    del Faults, Beside  # the faults are those of Linux
+elif sys.version_info[:2] not in ((3, 6), (3, 8), (3, 11), (3, 13)):
+    del Beside  # once for each way to start a process, and on the newest
 
 if __name__ == "__main__":
     unittest.main()
