@@ -55,6 +55,7 @@ _PUBLIC = {
     "UsageError": "_errors",
     "ConfigError": "_errors",
     "Artifact": "_artifacts",
+    "Api": "_api",
     "sweep": "_absent",
     "agent": "_absent",
     "controller": "_absent",

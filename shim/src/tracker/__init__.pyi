@@ -8,6 +8,7 @@ from . import plot as plot
 from ._absent import agent as agent
 from ._absent import controller as controller
 from ._absent import sweep as sweep
+from ._api import Api as Api
 from ._artifacts import Artifact as Artifact
 from ._config import Config as Config
 from ._define import Metric
