@@ -160,14 +160,16 @@ def window_size(terminal: int) -> Optional[bytes]:
         return None
 
 
-def copy_window_size(source: int, target: int) -> None:
-    """Give a terminal the size of another one."""
+def copy_window_size(source: int, target: int) -> bool:
+    """Give a terminal the size of another one; return whether that was possible."""
     size = window_size(source)
-    if size is not None:
-        try:
-            fcntl.ioctl(target, termios.TIOCSWINSZ, size)
-        except OSError:
-            pass
+    if size is None:
+        return False
+    try:
+        fcntl.ioctl(target, termios.TIOCSWINSZ, size)
+    except OSError:
+        return False
+    return True
 
 
 def signal_when_readable(fd: int) -> None:

@@ -30,7 +30,6 @@ class Stream:
         self.given_back = False
         self._memory = mmap.mmap(-1, _SPAN_BYTES + BUFFER_BYTES)
         self._view = memoryview(self._memory)[_SPAN_BYTES:]
-        self._window: Optional[bytes] = None
 
     @property
     def open(self) -> bool:
@@ -109,8 +108,6 @@ class Stream:
     def window_changed(self) -> bool:
         """Give the pseudo-terminal the size that the terminal has; return whether that was another one."""
         size = _channels.window_size(self.original)
-        if size is None or size == self._window:
+        if size is None or size == _channels.window_size(self.source):
             return False
-        first, self._window = self._window is None, size
-        _channels.copy_window_size(self.original, self.source)
-        return not first
+        return _channels.copy_window_size(self.original, self.source)
