@@ -22,8 +22,8 @@ from tests.shim.scripts import environment
 ROOT = Path(__file__).resolve().parents[2]
 #: Libraries that only `make integrations` has: what imports one runs there, all else in `make test`.
 HEAVY = {
-    "absl", "accelerate", "bokeh", "keras", "lightgbm", "lightning", "matplotlib", "omegaconf", "pandas", "PIL",
-    "plotly", "torch", "transformers", "wandb", "xgboost",
+    "absl", "accelerate", "bokeh", "keras", "lightgbm", "lightning", "matplotlib", "omegaconf", "pandas",
+    "PIL", "plotly", "torch", "transformers", "wandb", "xgboost",
 }  # fmt: skip
 
 _BLOCK = re.compile(r"((?:^<!-- .*? -->\n+)*)^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
