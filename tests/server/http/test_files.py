@@ -279,6 +279,7 @@ def test_case_and_unicode_forms_are_different_files(server: ServerProcess, keys:
 @pytest.mark.parametrize(
     ("name", "media_type"),
     [
+        ("sound.mp3", "audio/mpeg"),
         ("page.html", "application/octet-stream"),
         ("x.svg", "application/octet-stream"),
         ("i.PNG", "image/png"),

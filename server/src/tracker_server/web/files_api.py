@@ -33,10 +33,15 @@ FILES_PER_REQUEST = 500
 CONTENT_SECURITY_POLICY = "sandbox; default-src 'none'; frame-ancestors 'none'"
 #: What an <img> or <video> of our own pages may show; everything else is bytes. No SVG: it has scripts.
 _MEDIA_TYPES = {
+    "avif": "image/avif",
+    "bmp": "image/bmp",
+    "flac": "audio/flac",
     "gif": "image/gif",
     "jpeg": "image/jpeg",
     "jpg": "image/jpeg",
+    "mp3": "audio/mpeg",
     "mp4": "video/mp4",
+    "ogg": "video/ogg",
     "png": "image/png",
     "wav": "audio/wav",
     "webm": "video/webm",

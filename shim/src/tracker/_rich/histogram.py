@@ -1,5 +1,6 @@
 """Histogram: how often values fall between edges. With NumPy or without."""
 
+import sys
 from typing import Any, Dict, List, Tuple
 
 from .._values import UnsupportedError, to_number_or_text
@@ -51,13 +52,8 @@ class Histogram(RichValue):
             raise UnsupportedError("a histogram has 1 to %d bins, not %d" % (BINS_MAX, len(self.histogram)))
 
     def _take_values(self, sequence: Any, bins: int) -> None:
-        try:
-            needed("numpy", "a histogram")
-        except UnsupportedError:
-            counted = _count_without_numpy(sequence, bins)
-        else:
-            counted = _count(sequence, bins)
-        self.histogram, self.bins, self._not_finite = counted
+        count = _count if _has_numpy(sequence) else _count_without_numpy
+        self.histogram, self.bins, self._not_finite = count(sequence, bins)
 
     def _encode(self, media: Media) -> Dict[str, Any]:  # noqa: ARG002 - small enough for the record
         data: Dict[str, Any] = {"edges": self.bins, "counts": self.histogram}
@@ -67,6 +63,17 @@ class Histogram(RichValue):
 
 
 Counted = Tuple[List[float], List[float], int]
+
+
+def _has_numpy(sequence: Any) -> bool:
+    """Return whether NumPy is there to count; it is not imported for the sake of a list."""
+    if sys.modules.get("numpy") is None and isinstance(sequence, (list, tuple, range)):
+        return False
+    try:
+        needed("numpy", "a histogram")
+    except UnsupportedError:
+        return False
+    return True
 
 
 def _bins(num_bins: Any) -> int:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import tempfile
 from typing import Any, Dict, List, Optional
 
 from .._values import UnsupportedError, to_plain
@@ -103,6 +102,8 @@ def _gif(frames: Any, fps: float) -> bytes:
 
 
 def _movie(frames: Any, fps: float, file_type: str) -> bytes:
+    import tempfile  # which takes longer to import than all of this
+
     numpy = needed("numpy", "video of an array")
     # Coders store colours at half the size: an odd edge is doubled.
     odd = [(0, 0)] + [(0, size % 2) for size in frames.shape[1:3]] + [(0, 0)]
