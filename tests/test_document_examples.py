@@ -49,7 +49,7 @@ def test_blocks_become_programs() -> None:
     assert python.name == "x.md"
     assert python.text.split() == ["a", "=", "1", "b", "=", "2", "print(a)", "import", "torch.nn"]
     assert python.heavy
-    assert shell == Program("x.md:18", "sh", "false; true\n")
+    assert shell == Program("x.md:19", "sh", "false; true\n")
 
 
 @pytest.mark.parametrize(
