@@ -8,7 +8,6 @@ those meant. Linux and macOS; elsewhere, and where it cannot be started, the run
 import errno
 import os
 import signal
-import socket
 import struct
 import sys
 import threading
@@ -19,6 +18,10 @@ import msgpack
 
 from ._spool import RunPlace
 
+try:
+    import _socket as socket  # all that is needed of socket, which takes 6 ms to import
+except ImportError:
+    import socket  # type: ignore[no-redef]
 try:
     import fcntl
 except ImportError:  # Windows

@@ -83,7 +83,7 @@ class RemoteRun(KeptRun):
 
     def __init__(self, remote: Remote, path: RunPath) -> None:
         self._remote = remote
-        self._base = "/api/v1/runs/" + "/".join(urllib.parse.quote(part, safe="") for part in path)
+        self.base = "/api/v1/runs/" + "/".join(urllib.parse.quote(part, safe="") for part in path)
         self._digests: Optional[Dict[str, str]] = None
         self.where = "%s (%s)" % ("/".join(path), remote.server)
 
@@ -94,10 +94,10 @@ class RemoteRun(KeptRun):
         digest = self._listed().get(path)
         if digest is None:
             raise NotThereError("there is no %s in %s" % (path, self.where))
-        self._remote.download(self._base + "/file", target, digest, path=path)
+        self._remote.download(self.base + "/file", target, digest, path=path)
 
     def description(self) -> Dict[str, Any]:
-        detail = self._remote.get(self._base)
+        detail = self._remote.get(self.base)
         fields = dict(detail["fields"])
         fields.update((name, detail[name]) for name in ("entity", "project", "name"))
         return {"fields": fields, "config": detail["config"]}
@@ -105,7 +105,7 @@ class RemoteRun(KeptRun):
     def _listed(self) -> Dict[str, str]:
         if self._digests is None:
             newest: Dict[str, Any] = {}
-            for each in self._remote.pages(self._base + "/files", "files", limit=1000):
+            for each in self._remote.pages(self.base + "/files", "files", limit=1000):
                 former = newest.get(each["path"])
                 if former is None or former["updated"] <= each["updated"]:
                     newest[each["path"]] = each

@@ -48,6 +48,10 @@ class Remote:
         self._timeout_s = timeout_s
         self._opener = urllib.request.build_opener(_NoRedirect)
 
+    def with_timeout(self, timeout_s: float) -> "Remote":
+        """Return the same server with another patience."""
+        return Remote(self.server, self._key, timeout_s)
+
     def get(self, path: str, **query: Any) -> Any:
         """Return the JSON that a path answers with."""
         with self._open(path, query) as answer:
@@ -95,7 +99,7 @@ class Remote:
 
     def _open(self, path: str, query: Mapping[str, Any]) -> Any:
         given = {name: value for name, value in query.items() if value is not None}
-        url = self.server + path + ("?" + urllib.parse.urlencode(given) if given else "")
+        url = self.server + path + ("?" + urllib.parse.urlencode(given, doseq=True) if given else "")
         request = urllib.request.Request(url, headers=_HEADERS)  # noqa: S310 - find_remote() saw to it
         if self._key:
             request.add_unredirected_header("Authorization", "Bearer " + self._key)
