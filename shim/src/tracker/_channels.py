@@ -10,6 +10,8 @@ import signal
 import stat
 from typing import Any, Dict, List, Optional, Tuple
 
+from .protocol.writer import _out_of_the_way as out_of_the_way
+
 try:
     import fcntl
     import termios
@@ -116,9 +118,9 @@ def open_channels() -> List[Channel]:
 
 def _open_channel(number: int) -> Channel:
     terminal = os.isatty(number)
-    original = os.dup(number)  # closed by exec, as all that Python makes
+    original = out_of_the_way(os.dup(number))  # closed by exec, as all that Python makes
     try:
-        source, sink = _open_pty(original) if terminal else _open_pipe()
+        source, sink = map(out_of_the_way, _open_pty(original) if terminal else _open_pipe())
     except OSError:
         os.close(original)
         raise

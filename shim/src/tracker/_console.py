@@ -16,7 +16,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from . import _channels
-from ._channels import Channel, Identity, identity
+from ._channels import Channel, Identity, identity, out_of_the_way
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -111,12 +111,13 @@ class Redirect:
         self._handler: Any = None
         self._channels = _channels.open_channels()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        notice, self._their_notice = os.pipe()
+        notice, their_notice = os.pipe()
         #: Asked of the tee, answered by it.
-        self._control = ours.detach()
-        self._their_control = theirs.detach()
+        self._control = out_of_the_way(ours.detach())
+        self._their_control = out_of_the_way(theirs.detach())
         #: Readable when the tee gives a stream back, or is gone.
-        self._notice = notice
+        self._notice = out_of_the_way(notice)
+        self._their_notice = out_of_the_way(their_notice)
         self._identities: Dict[int, Optional[Identity]] = {
             fd: identity(fd) for fd in (self._control, self._notice)
         }
@@ -167,7 +168,7 @@ class Redirect:
             pass
 
     def _look(self) -> None:
-        """See what the tee has to say, or that it is gone. May be interrupted by the signal, and so itself."""
+        """See what the tee has to say, or that it is gone. The signal may interrupt this, too."""
         self._due = True
         if self._looking:
             return

@@ -15,7 +15,7 @@ import time
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Set, Tuple
 
 from . import _channels, _session
-from ._channels import Channel
+from ._channels import Channel, out_of_the_way
 from ._helper_client import started_at
 from ._tee import CLOSE, DRAIN, GIVEN_BACK, Tee
 from .protocol.header import HELPER, SUPERVISOR
@@ -77,7 +77,7 @@ class Supervisor:
         self._their_control = -1
         self._notice = -1
         #: Signals that the guard got as well.
-        self._shared, self._their_shared = os.pipe()
+        self._shared, self._their_shared = map(out_of_the_way, os.pipe())
         self._seen: List[Tuple[int, float]] = []
 
     def run(self) -> int:
@@ -134,7 +134,7 @@ class Supervisor:
 
     def _begin_tee(self, pid: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._control, self._their_control = ours.detach(), theirs.detach()
+        self._control, self._their_control = map(out_of_the_way, (ours.detach(), theirs.detach()))
         os.set_blocking(self._control, False)
         os.set_blocking(self._their_control, False)
         self._start_tee(pid)
@@ -143,7 +143,7 @@ class Supervisor:
         """Start the tee; a second time where all of its processes were killed."""
         if self._notice >= 0:
             os.close(self._notice)
-        self._notice, notice = os.pipe()
+        self._notice, notice = map(out_of_the_way, os.pipe())
         os.set_blocking(self._notice, False)
         _channels.signal_when_readable(self._notice)
         if self._tee is None:
@@ -224,12 +224,16 @@ class Supervisor:
         deadline = time.monotonic() + DRAIN_S
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
-        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            try:
-                if DRAIN in (os.read(self._control, 64) or DRAIN):
-                    return
-            except OSError:
-                return
+        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000) and not self._is_answered():
+            pass
+
+    def _is_answered(self) -> bool:
+        try:
+            return DRAIN in (os.read(self._control, 64) or DRAIN)
+        except BlockingIOError:
+            return False
+        except OSError:  # nobody is left to answer
+            return True
 
     # The program
 
