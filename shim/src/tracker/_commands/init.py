@@ -28,7 +28,7 @@ def main(argv: List[str]) -> int:
         "The file may be kept with the code: it holds no secret (`tracker login` takes\n"
         "the key).\n\n"
         "    tracker init --project digits\n\n"
-        "Exit codes: 0, 1: it cannot be written, 2: nothing was given, or something that cannot be used.",
+        "Exit codes: 0, 1: it cannot be written, 2: nothing was given that can be used.",
     )
     arguments.add_argument("--project", metavar="NAME", help="the project of runs that name none")
     arguments.add_argument("--entity", metavar="NAME", help="the team or user that they belong to")

@@ -19,7 +19,7 @@ def main(argv: List[str]) -> int:
         "Read an API key from stdin, or ask for it on a terminal, and keep it where this machine's agent "
         "finds it. Runs that are under way take it up, too: this is how a key is replaced.",
         "    tracker login < key-file\n"
-        '    echo "$NEW_KEY" | tracker login --account 4f8a1c22     # the old key\'s public part\n\n'
+        '    echo "$NEW_KEY" | tracker login --account 4f8a1c22   # the old one\n\n'
         "The key is kept in a file in your own directory of the spool, which only you and\n"
         "the agent can read, and in no run. Nothing is sent anywhere until the agent ships\n"
         "a run with it.\n"

@@ -5,6 +5,7 @@ Names in a run may be anything, and a terminal does what control characters say:
 
 import argparse
 import sys
+import textwrap
 from typing import Optional
 
 
@@ -43,7 +44,7 @@ def parser(
     return argparse.ArgumentParser(
         prog="tracker " + command,
         usage=usage,
-        description=description,
+        description=textwrap.fill(description, 80),
         epilog=more,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -26,8 +26,9 @@ def main(argv: List[str]) -> int:
         "the server has is not sent again.",
         "    tracker sync runs/k2v9x0p1ab --wait\n"
         "    tracker sync /scratch/spool --server https://tracker.example.org --key-file key\n\n"
-        "`tracker-agent sync` does the work; it is a program of its own that needs Python 3.11.\n"
-        "Exit codes: 0: shipped or handed over, else that of `tracker-agent sync`; 1: no such run, no agent.",
+        "`tracker-agent sync` does the work; it is a program of its own.\n"
+        "Exit codes: 0: shipped or handed over, 1: no such run, no agent, else what\n"
+        "`tracker-agent sync` ends with.",
     )
     arguments.add_argument(
         "runs",
