@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { parseAnsi, plainText } from "../src/lib/ansi";
 import { countLosses } from "../src/lib/losses";
-import { filterMetrics, groupMetrics } from "../src/lib/metric-groups";
+import { filterMetrics, groupMetrics, withoutHidden } from "../src/lib/metric-groups";
 import type { Stream } from "../src/lib/types";
 
 test("metrics are grouped by the part before the first slash, in natural order", () => {
@@ -20,6 +20,21 @@ test("metrics are found by all words in any case, or by a regular expression bet
   expect(filterMetrics(names, "VAL loss")).toEqual(["val/loss"]);
   expect(filterMetrics(names, "/^val.*y$/")).toEqual(["val/Accuracy"]);
   expect(filterMetrics(names, "/(/")).toEqual([]);
+});
+
+test("metrics are hidden as they were defined, the nearest definition first", () => {
+  const names = ["epoch", "val/a", "val/b", "loss"];
+  const definitions = [
+    { name: "epoch", hidden: true },
+    { name: "val/*", hidden: true },
+    { name: "val/b", summary: ["min"] },
+    { name: 3, hidden: true },
+    null,
+  ];
+
+  expect(withoutHidden(names, definitions)).toEqual(["val/b", "loss"]);
+  expect(withoutHidden(names, [{ name: "*", hidden: true }, { name: "loss" }])).toEqual(["loss"]);
+  expect(withoutHidden(names, undefined)).toBe(names);
 });
 
 test("colours become classes and other escapes vanish", () => {

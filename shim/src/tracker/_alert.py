@@ -52,7 +52,8 @@ def _seconds(run: RunState, given: Any) -> float:
         return WAIT_S
     total: Optional[Any] = getattr(given, "total_seconds", None)
     try:
-        return min(max(float(total() if total is not None else given), 0.0), 1e9)
+        # In this order a NaN becomes 0.
+        return min(1e9, max(0.0, float(total() if total is not None else given)))
     except (TypeError, ValueError):
         run.terminal.warn(
             "alert-wait", "wait_duration is a number of seconds or a timedelta, not %r" % (given,)

@@ -9,7 +9,6 @@ from typing import Any, Dict, List
 
 from ._values import UnsupportedError, is_mapping
 
-DEFAULTS = "config-defaults.yaml"
 FILE_BYTES_MAX = 10 * 1024 * 1024
 
 
@@ -37,9 +36,8 @@ def read_config(path: str) -> Dict[str, Any]:
     }
 
 
-def config_defaults(directory: str, problems: List[str]) -> Dict[str, Any]:
-    """Return what config-defaults.yaml in a directory says; nothing where there is none."""
-    path = os.path.join(directory, DEFAULTS)
+def read_defaults(path: str, problems: List[str]) -> Dict[str, Any]:
+    """Return what a file of defaults says; nothing where there is none."""
     if not os.path.isfile(path):
         return {}
     try:

@@ -230,4 +230,6 @@ class Run(RunCalls):
         """Pickled, for a child process: there it goes on in the same run, in a stream of its own."""
         from ._session import attach
 
-        return attach, (tuple(self._recorder.place), self._fields, self._url, self._disabled, self._step)
+        known = {"config": self._config.as_dict(), "files": self._files_directory is not None}
+        place = tuple(self._recorder.place)
+        return attach, (place, self._fields, self._url, self._disabled, self._step, known)

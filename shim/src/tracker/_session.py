@@ -144,12 +144,22 @@ def terminal() -> Terminal:
 
 
 def attach(
-    place: "Tuple[Any, ...]", fields: "Dict[str, Any]", url: "Optional[str]", disabled: bool, step: int
+    place: "Tuple[Any, ...]",
+    fields: "Dict[str, Any]",
+    url: "Optional[str]",
+    disabled: bool,
+    step: int,
+    known: "Dict[str, Any]",
 ) -> "Run":
-    """Return a run that was pickled into this process; make it the current one where there is none."""
+    """Return a run that was pickled into this process; make it the current one where there is none.
+
+    known: its config, and whether `dir` is that of its files.
+    """
     from . import _start
 
-    run = _start.attached_run(place, fields, url, disabled, step, _terminal, _withdraw)
+    run = _start.attached_run(place, fields, url, disabled, step, known["config"], _terminal, _withdraw)
+    if known["files"]:
+        run.use_files_directory()
     if not disabled:
         _exit_watch.install()
         _others.append(run)

@@ -67,11 +67,12 @@ def attached_run(
     url: Optional[str],
     disabled: bool,
     step: int,
+    config: Any,
     terminal: Terminal,
     on_end: OnEnd,
 ) -> Run:
     """Return a run that another process began and pickled."""
-    run = Run(RunPlace(*place), fields, terminal, url, disabled, attached=True, on_end=on_end)
+    run = Run(RunPlace(*place), fields, terminal, url, disabled, attached=True, config=config, on_end=on_end)
     run.go_on_at(step)
     return run
 

@@ -12,12 +12,15 @@ from typing import Any, Dict, List, Mapping
 from ._public_settings import arguments_in
 from ._settings import Settings
 from ._settings_file import read_settings
-from ._values import UnsupportedError, is_mapping, to_mapping, to_plain
+from ._values import UnsupportedError, to_mapping, to_plain
 
 REINITS = ("return_previous", "finish_previous", "create_new")
 
 #: Arguments of wandb.init() without effect here.
 _WITHOUT_EFFECT = frozenset(["magic", "sync", "monitor", "sweep_id"])
+
+#: Settings that every run in a working directory begins with.
+CONFIG_DEFAULTS = "config-defaults.yaml"
 
 #: In `tracker run` the supervisor has begun the run already: what it says stands before the arguments.
 SUPERVISED = "TRACKER_SUPERVISED"
@@ -61,13 +64,13 @@ class Wishes:
         source = self.given.get("config")
         values: Dict[str, Any] = {}
         try:
-            from ._config_files import config_defaults, read_config
+            is_path = isinstance(source, (str, bytes)) or hasattr(source, "__fspath__")
+            if is_path or os.path.isfile(CONFIG_DEFAULTS):
+                from ._config_files import read_config, read_defaults
 
-            values.update(config_defaults(os.getcwd(), self.problems))
-            if isinstance(source, (str, bytes)) or (hasattr(source, "__fspath__") and not is_mapping(source)):
-                values.update(read_config(os.fspath(source)))  # type: ignore[type-var]
-            else:
-                values.update(to_mapping(source))
+                values.update(read_defaults(CONFIG_DEFAULTS, self.problems))
+                source = read_config(os.fsdecode(source)) if is_path else source  # type: ignore[arg-type]
+            values.update(to_mapping(source))
         except UnsupportedError as error:
             self.problems.append(str(error))
         except Exception as error:  # noqa: BLE001 - objects of all kinds, and the directory may be gone

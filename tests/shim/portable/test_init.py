@@ -217,7 +217,7 @@ class Init(Recording):
         self.run_script(
             """
             import subprocess, sys, tracker
-            run = tracker.init(id="shared", project="p", name="n")
+            run = tracker.init(id="shared", project="p", name="n", config={"lr": 0.1})
             run.log({"parent": 1})
             assert tracker.attach(run._attach_id) is run
             assert tracker._attach(run_id="shared") is run and tracker.attach(run_id="other") is None
@@ -225,7 +225,7 @@ class Init(Recording):
             script = '''
             import sys, tracker
             run = tracker._attach(sys.argv[1])
-            assert tracker.run is run and run.name == "n" and run.step == 1
+            assert tracker.run is run and run.name == "n" and run.step == 1 and run.config.lr == 0.1
             run.log({"child": 1})
             '''.replace("            ", "")
             subprocess.check_call([sys.executable, "-c", script, run._attach_id])

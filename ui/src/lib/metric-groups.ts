@@ -39,3 +39,18 @@ export function filterMetrics(names: string[], query: string): string[] {
   const words = text.toLowerCase().split(/\s+/);
   return names.filter((name) => words.every((word) => name.toLowerCase().includes(word)));
 }
+
+/** Return the names that no definition hides: one of the very name counts, else the longest glob that fits. */
+export function withoutHidden(names: string[], definitions: unknown): string[] {
+  if (!Array.isArray(definitions)) return names;
+  const hidden = new Map<string, boolean>();
+  for (const each of definitions) {
+    if (typeof each?.name === "string") hidden.set(each.name, each.hidden === true);
+  }
+  if (![...hidden.values()].includes(true)) return names;
+  const globs = [...hidden.keys()].filter((name) => name.endsWith("*")).sort((a, b) => b.length - a.length);
+  return names.filter((name) => {
+    const glob = globs.find((each) => name.startsWith(each.slice(0, -1)));
+    return !(hidden.get(name) ?? (glob !== undefined && hidden.get(glob)));
+  });
+}

@@ -161,6 +161,7 @@ export interface RunDetail extends Omit<Run, "host" | "summary"> {
   can_stop: boolean;
   config: Record<string, unknown>;
   summary: Record<string, unknown>;
+  fields: Record<string, unknown>;
   streams: Stream[];
   host: Partial<Host> | string | null;
 }
