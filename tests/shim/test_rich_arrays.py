@@ -420,6 +420,12 @@ def test_tables_of_arrays_keep_every_type_of_cell(logged: Logged) -> None:
     assert table.get_column("n", convert_to="numpy").tolist() == [*range(rows), None]
 
 
+def test_names_of_columns_may_come_as_an_array(logged: Logged) -> None:
+    table = tracker.Table(columns=np.array(["a", "b"]), data=np.ones((1, 2)))
+
+    assert logged(table)["columns"] == ["a", "b"]
+
+
 def test_nothing_lasts_in_a_column_of_times(logged: Logged) -> None:
     times = np.array(["NaT", "2026-01-01T00:00:00.5"], "datetime64[ns]")
 

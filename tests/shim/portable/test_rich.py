@@ -278,6 +278,33 @@ class Rich(Recording):
         self.assertEqual(found["empty"][2]["columns"], ["Input", "Output", "Expected"])
         self.assertEqual(found["nothing"][2], {"columns": [], "types": [], "rows": 0, "data": []})
 
+    def test_calls_that_make_no_sense_are_warned_about_and_raise_nothing(self):
+        _, err = self.run_script(
+            """
+            import tracker
+            run = tracker.init()
+            assert tracker.box3d(1, "x") == {}
+            assert tracker.box3d((0, 0, 0), (2, 2, 2))["corners"][0] == [-1, -1, -1]
+            assert tracker.Table(columns=["a"], data=[[1]]).get_column("b") == []
+            tracker.Classes(5)
+            tracker.Image(3, mode=4, masks=5)
+            tracker.Table(columns=7, data=8, log_mode=[])
+            tracker.Molecule("x", file_type=3)
+            tracker.Object3D(None, file_type=4)
+            tracker.Video("x", format=5)
+            tracker.Audio(None, sample_rate="fast")
+            tracker.Histogram([1], num_bins="many")
+            tracker.Html(None)
+            tracker.plot.pr_curve(interp_size=None)
+            tracker.plot.line_series(None, None)
+            tracker.plot.bar(1, 2, 3)
+            """
+        )
+
+        self.assertIn("box3d() failed", err)
+        self.assertIn("the table has no column b", err)
+        self.assertEqual(err.count("warning"), 2, err)
+
     def test_a_table_logged_again_is_whole_or_what_is_new(self):
         self.run_script(
             """

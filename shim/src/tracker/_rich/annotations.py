@@ -1,6 +1,6 @@
 """What may lie over a picture: classes by number, boxes, masks."""
 
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, List, Optional
 
 from .._values import UnsupportedError, is_mapping, to_plain
 from .arrays import to_array
@@ -15,8 +15,9 @@ BOXES_MAX = 10000
 class Classes:
     """Numbers and names of the classes that boxes and masks refer to: [{"id": 0, "name": "cat"}, …]."""
 
-    def __init__(self, class_set: Iterable[Any]) -> None:
-        self._class_set = [to_plain(each) for each in class_set]
+    def __init__(self, class_set: Any) -> None:
+        plain = to_plain(class_set)
+        self._class_set: List[Any] = plain if isinstance(plain, list) else [plain]
 
     def as_list(self) -> List[Any]:
         """Return what it was made of, as plain data."""

@@ -19,13 +19,13 @@ class Molecule(RichValue):
         self.caption = None if caption is None else str(to_plain(caption))
         self._path: Optional[str] = None
         self._content = b""
-        self._format = (file_type or "").lower().lstrip(".")
+        self._format = ""
         with self._noting_problems():
-            self._take(data_or_path)
+            self._take(data_or_path, (file_type or "").lower().lstrip("."))
 
-    def _take(self, given: Any) -> None:
+    def _take(self, given: Any, wanted: str) -> None:
         self._path = as_path(given)
-        self._format = self._format or extension_of(self._path or "")
+        self._format = wanted or extension_of(self._path or "")
         if self._format not in FORMATS:
             raise UnsupportedError(
                 "a molecule is one of %s, not %r; file_type=… says which" % (", ".join(FORMATS), self._format)

@@ -2,11 +2,12 @@
 
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from .._logged import describe
 from .._values import UnsupportedError, is_mapping, to_plain
 from .arrays import to_array
 from .libraries import needed
 from .media import Media, as_path, extension_of
-from .value import RichValue
+from .value import RichValue, warn
 
 FORMATS = ("obj", "gltf", "glb", "babylon", "stl", "ply")
 #: What the numbers of a point are, by how many there are.
@@ -121,7 +122,26 @@ def box3d(
     label: Optional[str] = None,
     score: Optional[float] = None,
 ) -> Dict[str, Any]:
-    """Return a box for a cloud, with its corners; orientation is a quaternion (w, x, y, z)."""
+    """Return a box for a cloud, with its corners; orientation is a quaternion (w, x, y, z).
+
+    What is no such box is warned about, and comes back empty.
+    """
+    try:
+        box: Dict[str, Any] = {"corners": _corners(center, size, orientation)}
+        box["color"] = [int(part) for part in color]
+        if label is not None:
+            box["label"] = str(label)
+        if score is not None:
+            box["score"] = float(score)
+    except Exception as error:  # noqa: BLE001 - the guard: a box must not stop a training
+        warn("box3d", "box3d() failed: %s" % describe(error))
+        return {}
+    return box
+
+
+def _corners(
+    center: Sequence[float], size: Sequence[float], orientation: Sequence[float]
+) -> List[List[float]]:
     w, x, y, z = (float(number) for number in orientation)
     length = (w * w + x * x + y * y + z * z) ** 0.5 or 1.0
     w, x, y, z = w / length, x / length, y / length, z / length
@@ -138,9 +158,4 @@ def box3d(
         corners.append(
             [at + sum(part * along for part, along in zip(row, offset)) for at, row in zip(middle, rows)]
         )
-    box: Dict[str, Any] = {"corners": corners, "color": [int(part) for part in color]}
-    if label is not None:
-        box["label"] = str(label)
-    if score is not None:
-        box["score"] = float(score)
-    return box
+    return corners

@@ -40,13 +40,15 @@ class Table(RichValue):
         dtype, optional and allow_mixed_types are accepted: every column takes every type. log_mode:
         every log() keeps all rows; with "INCREMENTAL" those that are new since the log() before.
         """
-        self.columns: List[str] = [str(to_plain(name)) for name in (columns or ())]
+        self.columns: List[str] = []
         self.log_mode = log_mode if log_mode in LOG_MODES else "IMMUTABLE"
         self._base: List[Any] = []  # a column each, all of one length
         self._rows: List[List[Any]] = []  # behind these
         self._dropped = 0
         self._logged_rows = 0
         with self._noting_problems():
+            # Any sequence: arrays have no truth value.
+            self.columns = [str(to_plain(name)) for name in (() if columns is None else columns)]
             self._take(data if data is not None else rows, dataframe, columns is not None)
 
     def _take(self, data: Any, dataframe: Any, named: bool) -> None:
@@ -131,9 +133,11 @@ class Table(RichValue):
             self.add_column(name, column)
 
     def get_column(self, name: str, convert_to: Optional[str] = None) -> Any:
-        """Return a column as a list, or as an array with convert_to="numpy"."""
+        """Return a column as a list, or as an array with convert_to="numpy"; empty where there is none."""
         self._fold()
-        column = self._base[self.columns.index(name)] if self._base else []
+        if name not in self.columns:
+            warn("table", "get_column(): the table has no column %s" % (name,))
+        column = self._base[self.columns.index(name)] if self._base and name in self.columns else []
         if convert_to == "numpy":
             return needed("numpy", "a column as an array").array(column)
         return to_list(column)
