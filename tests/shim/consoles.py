@@ -23,7 +23,8 @@ ROWS, COLUMNS = 33, 77
 
 def recording_environment(spool: Path, **more: str) -> dict[str, str]:
     """Return the environment of a script whose console is recorded."""
-    return environment(TRACKER_DIR=str(spool), TRACKER_CONSOLE="redirect", TRACKER_SILENT="1", **more)
+    given = {"TRACKER_DIR": str(spool), "TRACKER_CONSOLE": "redirect", "TRACKER_SILENT": "1"}
+    return environment(**{**given, **more})
 
 
 def start(script: str, spool: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:

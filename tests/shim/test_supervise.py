@@ -319,6 +319,14 @@ def test_a_killed_tee_is_replaced_even_all_of_it(popen: Popen, tmp_path: Path) -
     assert not losses(tmp_path)  # nothing was under way
 
 
+def test_a_program_may_close_its_output_and_go_on(tmp_path: Path) -> None:
+    result = supervise("sh", "-c", "echo out; exec >&- 2>&-; sleep 0.5; exit 6", spool=tmp_path, code=6)
+
+    assert result.stdout == "out\n"
+    assert recorded(tmp_path)["stdout"] == ["out"] and not losses(tmp_path)
+    assert len(reading(tmp_path)) == 2
+
+
 def test_a_program_whose_reader_is_gone_gets_sigpipe(popen: Popen, tmp_path: Path) -> None:
     process = popen(supervising("yes"), stdout=subprocess.PIPE, env=recording_environment(tmp_path))
     assert process.stdout is not None

@@ -6,11 +6,12 @@ pipe, so that a slow reader slows the program down as it always did. Linux only:
 
 import errno
 import os
+import select
 import signal
 import stat
 from typing import Any, Dict, List, Optional, Tuple
 
-from .protocol.writer import _out_of_the_way as out_of_the_way
+from .protocol.writer import _out_of_the_way
 
 try:
     import fcntl
@@ -70,6 +71,14 @@ class Channel:
         os.dup2(self.original, self.number)
         return True
 
+    def is_over(self) -> bool:
+        """Return whether nobody can write to it any more, and all that was written is read."""
+        if not self.is_ours(self.source):
+            return True
+        poll = select.poll()
+        poll.register(self.source, select.POLLIN)
+        return any(not event & select.POLLIN for _, event in poll.poll(0))
+
     def is_ours(self, fd: int) -> bool:
         """Return whether a descriptor is still what it was: a program may close all that it does not know."""
         return fd >= 0 and identity(fd) == self._identities.get(fd)
@@ -118,9 +127,9 @@ def open_channels() -> List[Channel]:
 
 def _open_channel(number: int) -> Channel:
     terminal = os.isatty(number)
-    original = out_of_the_way(os.dup(number))  # closed by exec, as all that Python makes
+    original = _out_of_the_way(os.dup(number))  # closed by exec, as all that Python makes
     try:
-        source, sink = map(out_of_the_way, _open_pty(original) if terminal else _open_pipe())
+        source, sink = map(_out_of_the_way, _open_pty(original) if terminal else _open_pipe())
     except OSError:
         os.close(original)
         raise

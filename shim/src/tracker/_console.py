@@ -16,7 +16,8 @@ import weakref
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from . import _channels
-from ._channels import Channel, Identity, identity, out_of_the_way
+from ._channels import Channel, Identity, identity
+from .protocol.writer import _out_of_the_way
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -113,11 +114,11 @@ class Redirect:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         notice, their_notice = os.pipe()
         #: Asked of the tee, answered by it.
-        self._control = out_of_the_way(ours.detach())
-        self._their_control = out_of_the_way(theirs.detach())
+        self._control = _out_of_the_way(ours.detach())
+        self._their_control = _out_of_the_way(theirs.detach())
         #: Readable when the tee gives a stream back, or is gone.
-        self._notice = out_of_the_way(notice)
-        self._their_notice = out_of_the_way(their_notice)
+        self._notice = _out_of_the_way(notice)
+        self._their_notice = _out_of_the_way(their_notice)
         self._identities: Dict[int, Optional[Identity]] = {
             fd: identity(fd) for fd in (self._control, self._notice)
         }
@@ -196,7 +197,9 @@ class Redirect:
                     self._ask(b"%d" % channel.number)
             if not told:
                 self._alone = True
-                self._say_that_it_is_gone()
+                # Where a program has put something else in the place of both, there is nothing left to do.
+                if not all(channel.is_over() for channel in self._channels):
+                    self._say_that_it_is_gone()
         for channel in self._channels:
             self._take_over(channel)
 
@@ -262,13 +265,12 @@ class Redirect:
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 return
             try:
-                if b"d" in os.read(self._control, 64):
-                    return
+                answer = os.read(self._control, 64)
             except BlockingIOError:
                 continue
             except OSError:
                 return
-            if not self._is_ours(self._control) or time.monotonic() > deadline:
+            if b"d" in answer or not answer:  # it is done: nobody could write to the channels any more
                 return
 
     def _is_ours(self, fd: int) -> bool:

@@ -15,10 +15,11 @@ import time
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Set, Tuple
 
 from . import _channels, _session
-from ._channels import Channel, out_of_the_way
+from ._channels import Channel
 from ._helper_client import started_at
 from ._tee import CLOSE, DRAIN, GIVEN_BACK, Tee
 from .protocol.header import HELPER, SUPERVISOR
+from .protocol.writer import _out_of_the_way
 
 #: What is sent to the supervisor alone is handed on to the program.
 HANDED_ON = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "TSTP", "CONT", "WINCH")
@@ -77,7 +78,7 @@ class Supervisor:
         self._their_control = -1
         self._notice = -1
         #: Signals that the guard got as well.
-        self._shared, self._their_shared = map(out_of_the_way, os.pipe())
+        self._shared, self._their_shared = map(_out_of_the_way, os.pipe())
         self._seen: List[Tuple[int, float]] = []
 
     def run(self) -> int:
@@ -134,7 +135,7 @@ class Supervisor:
 
     def _begin_tee(self, pid: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._control, self._their_control = map(out_of_the_way, (ours.detach(), theirs.detach()))
+        self._control, self._their_control = map(_out_of_the_way, (ours.detach(), theirs.detach()))
         os.set_blocking(self._control, False)
         os.set_blocking(self._their_control, False)
         self._start_tee(pid)
@@ -143,7 +144,7 @@ class Supervisor:
         """Start the tee; a second time where all of its processes were killed."""
         if self._notice >= 0:
             os.close(self._notice)
-        self._notice, notice = map(out_of_the_way, os.pipe())
+        self._notice, notice = map(_out_of_the_way, os.pipe())
         os.set_blocking(self._notice, False)
         _channels.signal_when_readable(self._notice)
         if self._tee is None:
@@ -199,7 +200,7 @@ class Supervisor:
             told = os.read(self._notice, 64)
         except OSError:
             return
-        if not told and self._tee is not None:
+        if not told and not all(channel.is_over() for channel in self._channels):
             self._start_tee(pid)
         for channel in self._channels:
             if GIVEN_BACK[channel.number] in told and self._tee is not None:
@@ -224,16 +225,11 @@ class Supervisor:
         deadline = time.monotonic() + DRAIN_S
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
-        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000) and not self._is_answered():
-            pass
-
-    def _is_answered(self) -> bool:
-        try:
-            return DRAIN in (os.read(self._control, 64) or DRAIN)
-        except BlockingIOError:
-            return False
-        except OSError:  # nobody is left to answer
-            return True
+        poll.register(self._notice, select.POLLIN)
+        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            # Without another word it is gone, since nobody can write to the channels any more.
+            if DRAIN in _read(self._control, DRAIN) or not _read(self._notice, b""):
+                return
 
     # The program
 
@@ -292,7 +288,17 @@ class Supervisor:
             data = os.read(self._shared, _NOTED.size * 64)
             if not data:  # the guard is gone
                 return False
-            self._seen += _NOTED.iter_unpack(data[: len(data) // _NOTED.size * _NOTED.size])  # type: ignore[arg-type]
+            self._seen += _NOTED.iter_unpack(data[: len(data) // _NOTED.size * _NOTED.size])
+
+
+def _read(fd: int, otherwise: bytes) -> bytes:
+    """Return what there is to read, or that there is nothing yet; `otherwise` where there never will be."""
+    try:
+        return os.read(fd, 64) or otherwise
+    except BlockingIOError:
+        return b"-"
+    except OSError:
+        return otherwise
 
 
 def _told(status: int) -> Tuple[int, int]:
