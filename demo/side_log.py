@@ -9,6 +9,7 @@ script knows nothing of it.
 import json
 import runpy
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 import tracker
@@ -18,10 +19,12 @@ def note_calls(side_log: TextIO) -> None:
     """Let tracker.log() and tracker.finish() leave a line in the file."""
     log, finish = tracker.log, tracker.finish
 
-    def noting_log(data: dict[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+    def noting_log(
+        data: Mapping[str, Any], step: int | None = None, commit: bool | None = None, sync: bool | None = None
+    ) -> None:
         at = _run().step if step is None else step
-        log(data, step, commit)
-        _write(side_log, {"step": at, "values": data})
+        log(data, step, commit, sync)
+        _write(side_log, {"step": at, "values": dict(data)})
 
     def noting_finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
         run = _run()

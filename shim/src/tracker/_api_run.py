@@ -159,7 +159,7 @@ class ApiRun:
         if not pandas:
             return rows
         try:
-            import pandas as library
+            import pandas as library  # type: ignore[import-untyped]
         except ImportError:
             raise UsageError(
                 "history() makes a data frame, which takes pandas: install it, or say pandas=False"

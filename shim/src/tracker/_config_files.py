@@ -15,7 +15,7 @@ FILE_BYTES_MAX = 10 * 1024 * 1024
 def read_config(path: str) -> Dict[str, Any]:
     """Return the settings in a YAML file. Raise UnsupportedError where it cannot be read."""
     try:
-        import yaml
+        import yaml  # type: ignore[import-untyped]
     except ImportError:
         raise UnsupportedError(
             "config %r is the name of a file, which takes PyYAML to read: pip install pyyaml" % path

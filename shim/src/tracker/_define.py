@@ -215,13 +215,13 @@ def define_metric(
     >>> run.summary["loss"]
     {'min': 1.0, 'last': 2.0}
     """
-    if not isinstance(name, str) or not name:
-        return _refuse(run, "define_metric() takes a name, not %r" % (name,))
-    if "*" in name[:-1]:
-        return _refuse(run, "define_metric(%r): a * stands at the end of a name only" % name)
     step = getattr(step_metric, "name", step_metric)
-    if step is not None and not isinstance(step, str):
-        return _refuse(run, "define_metric(%r): step_metric is a name, not %r" % (name, step))
+    definitions: Definitions = run.definitions if run.definitions is not None else Definitions()
+    before = definitions.fields()
+    problem = _problem(name, step, before)
+    if problem:
+        run.terminal.warn("define_metric " + problem, problem)
+        return None
     if goal is not None and goal not in GOALS:
         run.terminal.warn("define_metric goal", "goal is minimize or maximize, not %r; ignored" % (goal,))
         goal = None
@@ -229,17 +229,24 @@ def define_metric(
     if step is not None and step_sync is None:
         step_sync = True  # a metric drawn over another one needs its values, as wandb has it, too
     given = {"step_metric": step, "step_sync": step_sync, "hidden": hidden, "summary": kinds, "goal": goal}
-    definitions = run.definitions
-    if definitions is None:
-        definitions = Definitions()
-    before = definitions.fields()
-    if len(before) >= METRICS_MAX and name not in [each["name"] for each in before]:
-        return _refuse(run, "define_metric(): more than %d definitions; ignored" % METRICS_MAX)
     metric = definitions.define(name, given, bool(overwrite))
     run.use_definitions(definitions)
     if definitions.fields() != before:
         run.record_fields({"metrics": definitions.fields()})
     return metric
+
+
+def _problem(name: Any, step: Any, defined: List[Dict[str, Any]]) -> str:
+    """Return why there can be no such definition, "" where there can."""
+    if not isinstance(name, str) or not name:
+        return "define_metric() takes a name, not %r" % (name,)
+    if "*" in name[:-1]:
+        return "define_metric(%r): a * stands at the end of a name only" % name
+    if step is not None and not isinstance(step, str):
+        return "define_metric(%r): step_metric is a name, not %r" % (name, step)
+    if len(defined) >= METRICS_MAX and name not in [each["name"] for each in defined]:
+        return "define_metric(): more than %d definitions; ignored" % METRICS_MAX
+    return ""
 
 
 def _kinds(run: RunState, summary: Any) -> Optional[List[str]]:
@@ -255,7 +262,3 @@ def _kinds(run: RunState, summary: Any) -> Optional[List[str]]:
         )
     known = [name for name in names if name in SUMMARIES]
     return known or None
-
-
-def _refuse(run: RunState, text: str) -> None:
-    run.terminal.warn("define_metric " + text, text)

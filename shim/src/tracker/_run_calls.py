@@ -57,7 +57,7 @@ class RunCalls(RunFacts):
         block: return when the copies are made, so that the originals may go.
         """
         found = self._hand("_files", "save", (glob_str, base_path, policy), [], glob=glob, block=block)
-        return [] if found is None else found  # type: ignore[no-any-return]
+        return [] if found is None else found
 
     def restore(
         self, name: str, run_path: Optional[str] = None, replace: bool = False, root: Optional[str] = None

@@ -39,7 +39,7 @@ def pin_config_keys(run: RunState, keys: Any) -> None:
 def to_html(run: RunState, height: int = 420, hidden: bool = False) -> str:
     """Return a frame with the run's page; a link too, for notebooks that show no frames."""
     if not run.url:
-        return "<p>%s: %s</p>" % (_escape(run.name), _escape(run.dir))
+        return "<p>%s: %s</p>" % (_escape(run.name), _escape(run.directory))
     url = _escape(run.url)
     return '<div style="%s"><a href="%s">%s</a><iframe src="%s" width="100%%" height="%d"></iframe></div>' % (
         "display:none" if hidden else "",

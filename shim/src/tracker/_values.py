@@ -119,7 +119,7 @@ def _to_plain(value: "Any", depth: int) -> "Any":  # noqa: C901 - one case after
     if isinstance(value, float):
         return float(value)
     if is_mapping(value):
-        return {str(name): to_plain(value[name], depth + 1) for name in list(value.keys())}
+        return {str(name): to_plain(_item(value, name), depth + 1) for name in list(value.keys())}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [to_plain(element, depth + 1) for element in value]
     fields = _declared_fields(value)
@@ -129,11 +129,29 @@ def _to_plain(value: "Any", depth: int) -> "Any":  # noqa: C901 - one case after
         return _array_to_plain(value, depth)
     if kind.__module__ in ("decimal", "fractions"):
         return float(value)
+    if _is_sequence(value, kind):
+        return [to_plain(element, depth + 1) for element in value]
     if hasattr(kind, "__fspath__"):
         return str(value.__fspath__())
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return "%s.%s" % (value.__module__, value.__qualname__)
     return _stand_in(value)
+
+
+def _item(mapping: "Any", name: "Any") -> "Any":
+    """Return a value of a mapping; a description where it cannot be had, as mandatory ones of omegaconf."""
+    try:
+        return mapping[name]
+    except Exception as error:  # noqa: BLE001 - __getitem__ of foreign objects raises anything
+        return "<%s>" % type(error).__name__
+
+
+def _is_sequence(value: "Any", kind: type) -> bool:
+    """Return whether value is a short sequence that is no list, such as omegaconf's."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return False
+    named = all(hasattr(kind, each) for each in ("__len__", "__iter__", "__getitem__"))
+    return named and len(value) <= ARRAY_ELEMENTS_MAX
 
 
 def _array_to_plain(value: "Any", depth: int) -> "Any":
@@ -168,7 +186,7 @@ def to_mapping(source: "Any") -> "Dict[str, Any]":
     if callable(getattr(source, "flag_values_dict", None)):  # absl FLAGS
         source = source.flag_values_dict()
     if is_mapping(source):
-        return {str(name): source[name] for name in list(source.keys())}
+        return {str(name): _item(source, name) for name in list(source.keys())}
     fields = _declared_fields(source)
     if fields is None and hasattr(source, "__dict__") and not isinstance(source, type):
         fields = [name for name in vars(source) if not name.startswith("_")]

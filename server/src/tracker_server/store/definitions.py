@@ -100,16 +100,13 @@ class Definitions:
 def _parse(written: Any) -> Definition | None:
     if not isinstance(written, dict) or not isinstance(written.get("name"), str):
         return None
-    kinds = written.get("summary")
+    given = written.get("summary")
+    texts = given if isinstance(given, list) and all(isinstance(each, str) for each in given) else []
     step = written.get("step_metric")
     return Definition(
         name=written["name"],
-        summary=tuple(kind for kind in dict.fromkeys(kinds) if kind in SUMMARIES) if _texts(kinds) else (),
+        summary=tuple(kind for kind in dict.fromkeys(texts) if kind in SUMMARIES),
         maximize=written.get("goal") == "maximize",
         hidden=written.get("hidden") is True,
         step_metric=step if isinstance(step, str) else None,
     )
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
