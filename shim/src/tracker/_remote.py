@@ -76,12 +76,12 @@ class Remote:
             if not query["cursor"]:
                 return
 
-    def download(self, path: str, target: str, sha256: str, **query: Any) -> None:
+    def download(self, resource: str, target: str, sha256: str, **query: Any) -> None:
         """Write what a path answers with to a file, whole or not at all."""
         temporary = os.path.join(os.path.dirname(target), UNFINISHED_PREFIX + random_id())
         digest = hashlib.sha256()
         try:
-            with self._open(path, query) as answer, open(temporary, "wb") as file:
+            with self._open(resource, query) as answer, open(temporary, "wb") as file:
                 while True:
                     block = answer.read(_BLOCK_BYTES)
                     if not block:
@@ -89,7 +89,7 @@ class Remote:
                     digest.update(block)
                     file.write(block)
             if digest.hexdigest() != sha256:
-                raise CommError("%s%s came with other contents than it should have" % (self.server, path))
+                raise CommError("%s%s came with other contents than it should have" % (self.server, resource))
             os.replace(temporary, target)
         except (OSError, ValueError) as error:
             raise CommError("%s cannot be fetched: %s" % (target, error), error) from error
