@@ -207,9 +207,11 @@ def refused(process: subprocess.Popen[bytes], run: Path) -> Callable[[], bool]:
         sizes = [segment.stat().st_size for segment in run.glob("*.mpl")]
         # Of its own and of the children that it waited for.
         writes = int(re.findall(r"syscw: (\d+)", Path(f"/proc/{process.pid}/io").read_text())[0])
-        if not sizes or seen[:1] != sizes:
+        if not sizes:
+            return False
+        if seen[:1] != sizes:
             seen[:] = [*sizes, writes]
-        return bool(sizes) and writes > seen[1] + 30
+        return writes > seen[1] + 30
 
     return is_refused
 
