@@ -96,7 +96,7 @@ def test_runs_are_read_back_as_they_were_logged(tmp_path: Path) -> None:
         assert api.run("fast").exit_code == 3
         assert [each.name for each in api.projects()] == ["digits"]
         assert api.default_entity == "default"
-        with pytest.raises(tracker.CommError, match="no run nobody"):
+        with pytest.raises(tracker.CommError, match="no such run"):
             api.run("digits/nobody")
         with pytest.raises(AttributeError):
             _ = run.nothing
