@@ -350,6 +350,11 @@ def test_frames_become_a_movie(logged: Logged, form: str) -> None:
         assert abs(int(read[number, 4, 8, 0]) - (number * 40 + 20)) < 40
 
 
+def test_frames_become_no_other_movie(logged: Logged) -> None:
+    assert "not ogg" in str(tracker.Video(FRAMES, format="ogg").problem)
+    assert "fps is more than 0" in str(tracker.Video(FRAMES, fps=-1).problem)
+
+
 def test_a_batch_of_grey_videos_is_a_grid(logged: Logged) -> None:
     data = logged(tracker.Video(np.random.default_rng(2).random((2, 4, 1, 8, 8)), format="gif"))
 

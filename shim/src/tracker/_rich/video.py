@@ -13,6 +13,8 @@ from .value import RichValue
 
 FORMATS = ("gif", "mp4", "webm", "ogg")
 FPS = 4
+#: What ffmpeg calls the codec that browsers expect in such a file.
+_CODECS = {"mp4": "libx264", "webm": "libvpx-vp9"}
 
 
 class Video(RichValue):
@@ -55,6 +57,8 @@ class Video(RichValue):
             self._take_frames(given, float(fps or FPS))
 
     def _take_frames(self, given: Any, fps: float) -> None:
+        if self.format != "gif" and self.format not in _CODECS:
+            raise UnsupportedError("frames become gif, mp4 or webm, not " + self.format)
         if not 0 < fps <= 1000:
             raise UnsupportedError("fps is more than 0 and at most 1000, not %s" % fps)
         frames = to_frames(given)
@@ -113,7 +117,10 @@ def _movie(frames: Any, fps: float, file_type: str) -> bytes:
     try:
         _write_movie(list(frames), fps, path, file_type)
         with open(path, "rb") as file:
-            return file.read()
+            content = file.read()
+        if not content:  # ffmpeg's own words are on the terminal
+            raise UnsupportedError("ffmpeg wrote no %s; a build without that codec?" % file_type)
+        return content
     finally:
         if os.path.exists(path):
             os.unlink(path)
@@ -132,7 +139,8 @@ def _write_movie(frames: List[Any], fps: float, path: str, file_type: str) -> No
                 what + " needs imageio with its ffmpeg plugin, or moviepy: "
                 "pip install imageio[ffmpeg]; or give the video as a file, or as format='gif'"
             ) from error
-        clips.ImageSequenceClip(frames, fps=fps).write_videofile(path, audio=False, logger=None)
+        clip = clips.ImageSequenceClip(frames, fps=fps)
+        clip.write_videofile(path, codec=_CODECS[file_type], audio=False, logger=None)
         return
     # macro_block_size: it would resize the frames to a multiple of 16 otherwise.
-    imageio.mimwrite(path, frames, fps=fps, macro_block_size=2)
+    imageio.mimwrite(path, frames, fps=fps, codec=_CODECS[file_type], macro_block_size=2)
