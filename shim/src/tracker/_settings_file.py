@@ -115,11 +115,11 @@ def read_file(path: str, problems: List[str]) -> Optional[Dict[str, str]]:
     faults: List[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         item, fault = parse_line(line)
-        if item is not None and not mine and item[0] not in KEYS_OF_OTHERS:
-            item, fault = None, "%s does not count: the file belongs to uid %s, not to you" % (item[0], owner)
-        if item is not None:
+        if item is not None and (mine or item[0] in KEYS_OF_OTHERS):
             found[item[0]] = item[1]
-        elif fault:
+        elif item is not None:
+            fault = "%s does not count: the file belongs to uid %s, not to you" % (item[0], owner)
+        if fault:
             faults.append("%s:%d: %s" % (_shown(path), number, fault))
     problems.extend(faults[:FAULTS_MAX])
     if len(faults) > FAULTS_MAX:
