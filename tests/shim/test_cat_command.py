@@ -382,3 +382,32 @@ def test_more_streams_than_files_may_be_open(tmp_path: Path) -> None:
 
     assert done.stderr == ""
     assert sorted(json.loads(line)["values"]["n"] for line in done.stdout.splitlines()) == list(range(300))
+
+
+def test_damage_in_a_run_under_way_hides_nothing_behind_it(tmp_path: Path) -> None:
+    script = """
+        import signal, tracker
+        tracker.init(id="run")
+        for n in range(5):
+            tracker.log({"n": n})
+        print("up", flush=True)
+        signal.pause()
+    """
+    training = start_script(script, TRACKER_DIR=str(tmp_path))
+    assert training.stdout is not None
+    training.stdout.readline()
+    run = tmp_path / str(os.geteuid()) / "run"
+    damaged = [each["offset"] for each in objects(run) if each["kind"] == "METRICS"][2]
+    (segment,) = run.glob("*.mpl")
+    with segment.open("r+b") as file:
+        file.seek(damaged + 20)
+        file.write(b"\xff")
+
+    found = objects(run, "--kind", "metrics,gap")
+    table = cat(run, "--csv")
+    training.kill()
+    training.communicate()
+
+    assert [each["values"]["n"] for each in found if each["kind"] == "METRICS"] == [0, 1, 3, 4]
+    assert [each["offset"] for each in found if each["kind"] == "GAP"] == [damaged]
+    assert [row.rpartition(",")[2] for row in table] == ["n", "0", "1", "3", "4"]

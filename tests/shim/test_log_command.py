@@ -230,3 +230,20 @@ def test_the_run_is_found_in_whichever_spool_it_is(tmp_path: Path) -> None:
     own = tmp_path / "state" / "tracker" / "spool" / str(os.geteuid()) / "run"
     assert len(list(own.glob("*.mpl"))) == 2
     assert not (tmp_path / "spool").exists()
+
+
+def test_a_script_under_tracker_run_adds_to_its_run_and_does_not_decide_how_it_ended(tmp_path: Path) -> None:
+    log_command = f"{sys.executable} -m tracker log"
+    script = f"{log_command} a=1 && {log_command} a=2 --summary best=3; exit 3"
+
+    done = tracker_command("run", "--project", "p", "--", "bash", "-c", script, TRACKER_DIR=str(tmp_path))
+
+    assert done.returncode == 3, done.stderr
+    (run,) = (tmp_path / str(os.geteuid())).iterdir()
+    assert rows(tmp_path) == [(0, {"a": 1}), (1, {"a": 2})]
+    assert {stream.header.run for stream in streams(tmp_path)} == {run.name}
+    added = [stream for stream in streams(tmp_path) if stream.metrics]
+    assert [(stream.header.role, stream.header.parent, stream.exits) for stream in added] == [
+        ("aside", None, [0])
+    ] * 2
+    assert run.name in succeeds(tracker_command("ls", tmp_path, "--state", "failed"))

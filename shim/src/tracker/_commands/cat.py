@@ -68,7 +68,7 @@ def _kinds(given: Optional[List[str]]) -> Optional[Set[str]]:
 
 
 def _print(directory: str, wanted: Optional[Set[str]], as_json: bool, follow: bool) -> None:
-    flow = RunFlow(directory)
+    flow = RunFlow(directory) if follow else RunFlow(directory, damage_wait_s=0.0)
     while True:
         for entry in flow.entries():
             if wanted is None or entry.kind in wanted:

@@ -10,6 +10,7 @@ from ..protocol.errors import BodyError, ProtocolError
 from ..protocol.header import read_header
 from ..protocol.layout import live_name, parse_segment_name
 from ..protocol.lock import path_lock_holder
+from ..protocol.reader import DAMAGE_WAIT_S
 from ..protocol.stream import DivergedError, Hole, Item, Record, Segment, StreamReader
 
 #: So many streams are read side by side, each with an open file; more are read one lot after another.
@@ -48,10 +49,14 @@ class Entry(NamedTuple):
 
 
 class RunFlow:
-    """The streams of one directory. Call entries() again for what was written since."""
+    """The streams of one directory. Call entries() again for what was written since.
 
-    def __init__(self, directory: str) -> None:
+    damage_wait_s: how long bytes of a live stream that are no line may still become one.
+    """
+
+    def __init__(self, directory: str, damage_wait_s: float = DAMAGE_WAIT_S) -> None:
         self.directory = directory
+        self._damage_wait_s = damage_wait_s
         self._readers: Dict[bytes, StreamReader] = {}
         self._broken: Dict[bytes, str] = {}
 
@@ -85,11 +90,12 @@ class RunFlow:
     def _open(self, stream: bytes) -> StreamReader:
         path = os.path.join(self.directory, live_name(stream))
         # Only where somebody may still be writing: asking costs an open() for every segment.
-        live = path_lock_holder(path) is not None
+        writing = path_lock_holder(path) is not None
         return StreamReader(
             self.directory,
             stream,
-            live=(lambda: path_lock_holder(path) is not None) if live else lambda: False,
+            live=lambda: writing and path_lock_holder(path) is not None,
+            damage_wait_s=self._damage_wait_s,
         )
 
     def _timed(self, stream: bytes) -> Iterator[Tuple[int, bytes, Entry]]:

@@ -120,7 +120,7 @@ def _exit(fields: Dict[str, Any]) -> str:
 
 
 def _header(fields: Dict[str, Any]) -> str:
-    wanted = ("writer", "pid", "host", "rank", "segment")
+    wanted = ("writer", "role", "pid", "host", "rank", "segment")
     return _pairs({name: fields[name] for name in wanted if name in fields})
 
 
