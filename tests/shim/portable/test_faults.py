@@ -59,6 +59,18 @@ def mend():
 
 class Faults(Recording):
     settings = {}
+    ways = (
+        "raise ValueError('diverged')",
+        "os._exit(9)",
+        "os.kill(os.getpid(), signal.SIGTERM)",
+        "os.execv(sys.executable, [sys.executable, '-c', 'print(1); raise SystemExit(11)'])",
+        "os.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
+        "os.abort()",
+        "sys.exit('no')",
+        "raise SystemExit(7)",
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "os.close(1); sys.exit(0)",
+    )
 
     def train(self, fault, end="sys.exit(3)", lost=0, accounted=True):
         """Run the training with and without the shim; return (streams, what it said on stderr).
@@ -132,7 +144,9 @@ class Faults(Recording):
     def test_all_descriptors_are_closed(self):
         fault = """
 def fault():
-    saved = [os.dup2(fd, 5000 + fd) for fd in range(3)]
+    saved = [5000 + fd for fd in range(3)]
+    for fd, kept in enumerate(saved):
+        os.dup2(fd, kept)
     os.closerange(0, 4096)
     for step in range(3):
         tracker.log({"x": 1})
@@ -271,7 +285,7 @@ def fault():
         )
 
     def test_writing_fails_in_every_way_and_works_again(self):
-        for number in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EINTR", "EAGAIN", "EPERM", "ESTALE"):
+        for number in ("ENOSPC", "EDQUOT", "EROFS", "ESTALE"):
             self.setUp()
             streams, err = self.train(
                 """
@@ -421,35 +435,21 @@ def fault():
         )
 
     def test_ways_to_end(self):
-        ways = [
-            ("", 0),
-            ("sys.exit(255)", 0),
-            ("sys.exit('no')", 0),
-            ("raise SystemExit(7)", 0),
-            ("raise ValueError('diverged')", 0),
-            ("os._exit(9)", 0),
-            ("os.abort()", 0),
-            ("os.kill(os.getpid(), signal.SIGKILL)", 0),
-            ("os.kill(os.getpid(), signal.SIGTERM)", 0),
-            ("os.kill(os.getpid(), signal.SIGINT); time.sleep(9)", 0),
-            ("sys.stdout.flush(); os.close(1); sys.exit(0)", 0),
-            ("os.execv(sys.executable, [sys.executable, '-c', 'print(1); raise SystemExit(11)'])", 0),
-        ]
-        for way, _ in ways:
-            for early in (True, False):
-                self.setUp()
-                # With the run still open, and after it was finished.
-                self.train(
-                    "def fault():\n    sys.stdout.flush()\n    if %r:\n        %s" % (early, way or "pass"),
-                    end=way,
-                    accounted=not early,
-                )
+        for way in self.ways:
+            self.setUp()
+            self.train("def fault():\n    sys.stdout.flush()\n    %s" % way, accounted=False)
+
+    def test_ways_to_end_behind_the_end_of_the_run(self):
+        for way in self.ways[:3]:
+            self.setUp()
+            self.train("def fault(): pass", end=way)
 
 
 class Beside(Faults):
     """The same, with processes beside the training: the console is redirected, code state recorded."""
 
     settings = {"TRACKER_CONSOLE": "redirect", "TRACKER_DISABLE_CODE": "0"}
+    ways = Faults.ways[:6]
 
     def test_whatever_works_beside_the_training_is_killed(self):
         self.train(
@@ -474,7 +474,7 @@ def fault():
 
 
 #: What has nothing to do with what works beside a training is tried once.
-BESIDE = ("descriptors", "nothing", "large", "deleted", "stack", "fork", "stdout", "ways", "beside")
+BESIDE = ("descriptors", "large", "are_deleted", "stack", "at_a_fork", "to_end", "beside")
 
 
 def processes_with(variable):
