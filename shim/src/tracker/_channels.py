@@ -197,14 +197,17 @@ class Outlet:
     a second time.
     """
 
-    #: A pipe that says it can be written to takes so much without blocking.
-    _CAREFUL_BYTES = 4096
+    #: A pipe takes so much whole or not at all, also when others write to it, and without blocking when it says
+    #: that it takes anything.
+    _PIPE_BYTES = 4096
 
     def __init__(self, original: int) -> None:
         self.fd = self._original = original
         self._most: Optional[int] = None
         self._socket: Any = None
         mode = os.fstat(original).st_mode
+        if stat.S_ISFIFO(mode):
+            self._most = self._PIPE_BYTES
         if stat.S_ISSOCK(mode):
             import socket
 
@@ -214,7 +217,7 @@ class Outlet:
             try:
                 self.fd = os.open("/proc/self/fd/%d" % original, flags)
             except OSError:  # another user's terminal, or no /proc
-                self._most = self._CAREFUL_BYTES
+                self._most = self._PIPE_BYTES
 
     def write(self, data: memoryview) -> int:
         """Write what goes now; return how many bytes that was. Raise OSError when it never will again."""
@@ -223,9 +226,15 @@ class Outlet:
                 import socket
 
                 return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)  # type: ignore[no-any-return]
-            return os.write(self.fd, data if self._most is None else data[: self._most])
+            return os.write(self.fd, data if self._most is None else self._whole_lines(data))
         except BlockingIOError:
             return 0
+
+    def _whole_lines(self, data: memoryview) -> memoryview:
+        """Return what goes at once, up to the end of a line: those of other ranks may come in between."""
+        if len(data) <= self._PIPE_BYTES:
+            return data
+        return data[: bytes(data[: self._PIPE_BYTES]).rfind(b"\n") + 1 or self._PIPE_BYTES]
 
     def close(self) -> None:
         """Close what was opened here."""

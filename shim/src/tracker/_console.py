@@ -110,6 +110,7 @@ class Redirect:
         self._looking = False
         self._due = False
         self._handler: Any = None
+        self._former_handler: Any = signal.SIG_DFL
         self._channels = _channels.open_channels()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         notice, their_notice = os.pipe()
@@ -151,7 +152,7 @@ class Redirect:
             return
         _flush()
         self._handler = self._on_signal  # kept: a method is a new object at each look
-        signal.signal(signal.SIGURG, self._handler)
+        self._former_handler = signal.signal(signal.SIGURG, self._handler)
         _channels.signal_when_readable(self._notice)
         for channel in self._channels:
             channel.install()
@@ -286,7 +287,7 @@ class Redirect:
         self._control = self._notice = -1
         if self._handler is not None and threading.current_thread() is threading.main_thread():
             if signal.getsignal(signal.SIGURG) == self._handler:
-                signal.signal(signal.SIGURG, signal.SIG_DFL)
+                signal.signal(signal.SIGURG, self._former_handler)
 
     def forget(self) -> None:
         """Close in a forked child what would keep others from seeing this process's parent end."""

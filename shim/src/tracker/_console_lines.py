@@ -7,6 +7,8 @@ seconds of any clock that only goes forward.
 import re
 from typing import List, Optional
 
+from ._console_screen import Screen, find_up
+
 #: Of a longer line the beginning is kept, and how much is missing.
 LINE_BYTES_MAX = 16 * 1024
 #: A line that keeps overwriting itself is recorded as it stands, so often.
@@ -41,11 +43,28 @@ class Lines:
         #: What of the unfinished line is recorded already, as long as it was not overwritten.
         self._recorded = b""
         self._overwritten = False
+        #: The last lines, where the cursor moves up to draw over them.
+        self._screen: Optional[Screen] = None
         #: When the unfinished line is due as it stands; None: there is nothing new in it.
         self.due_at: Optional[float] = None
 
     def feed(self, data: bytes, now: float) -> List[str]:
         """Take in what was written; return the lines that ended with it."""
+        if self._screen is None:
+            up = find_up(data)
+            if up < 0:
+                return self._feed(data, now)
+            found = self._feed(data[:up], now)
+            self._screen = Screen(self._rest, now, PROGRESS_INTERVAL_S, LINE_BYTES_MAX, to_text)
+            self._forget()
+            data = data[up:]
+        else:
+            found = []
+        found += self._screen.feed(data, now)
+        self.due_at = self._screen.due_at
+        return found
+
+    def _feed(self, data: bytes, now: float) -> List[str]:
         found: List[str] = []
         parts = data.split(b"\n")
         for part in parts[:-1]:
@@ -63,12 +82,19 @@ class Lines:
         """Return the unfinished line if it is time to record it as it stands."""
         if self.due_at is None or now < self.due_at:
             return []
-        return self.flush()
+        if self._screen is None or self._screen.is_over(now):
+            return self.flush()
+        found = self._screen.due(now)
+        self.due_at = self._screen.due_at
+        return found
 
     def flush(self) -> List[str]:
         """Return the unfinished line as it stands, or what is new in it."""
-        found: List[str] = []
         self.due_at = None
+        if self._screen is not None:
+            screen, self._screen = self._screen, None
+            return screen.flush(0.0)
+        found: List[str] = []
         text = self._news()
         if text:
             found.append(text)
@@ -79,6 +105,7 @@ class Lines:
     def skip(self, data: bytes) -> int:
         """Pass over what was written; return how many lines ended in it."""
         ended = data.count(b"\n")
+        self._screen = None
         if ended:
             self._forget()
             data = data[data.rindex(b"\n") + 1 :]

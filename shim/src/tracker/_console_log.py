@@ -96,10 +96,7 @@ class ConsoleLog:
         for line in found:
             self._waiting.append(line)
             self._waiting_characters += len(line)
-            if (
-                self._waiting_characters > _BATCH_CHARACTERS_MAX
-                or len(self._waiting) >= _BATCH_LINES_MAX
-            ):
+            if self._waiting_characters > _BATCH_CHARACTERS_MAX or len(self._waiting) >= _BATCH_LINES_MAX:
                 self._flush()
                 self._waiting_since = now
         if self._waiting and not self._batch_s:

@@ -247,7 +247,7 @@ class Tee:
 
     def _look(self, now: float) -> None:
         """See to what nothing tells of: the program's end, the terminal's size."""
-        alive = not self._started or started_at(self._pid) == self._started
+        alive = started_at(self._pid) == self._started if self._started else _exists(self._pid)
         if not alive and self._over_at is None:
             self._over_at = now
         changed = [s for s in self._streams if s.terminal and s.open and s.window_changed()]
@@ -282,6 +282,16 @@ class Tee:
                 if stream.refused:
                     stream.close_source()
         os._exit(0)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _ignore_signals() -> None:

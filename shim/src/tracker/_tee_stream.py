@@ -12,6 +12,8 @@ BUFFER_BYTES = 128 * 1024
 #: At the front of the memory: where those bytes begin and end.
 _SPAN = struct.Struct("II")
 _SPAN_BYTES = 64
+#: A longer part of a line is not kept back.
+_HELD_BYTES_MAX = 32 * 1024
 
 
 class Stream:
@@ -28,6 +30,8 @@ class Stream:
         self.refused = False
         #: The program has it back.
         self.given_back = False
+        #: Bytes at the end that wait for the rest of their line.
+        self._held = 0
         self._memory = mmap.mmap(-1, _SPAN_BYTES + BUFFER_BYTES)
         self._view = memoryview(self._memory)[_SPAN_BYTES:]
 
@@ -38,9 +42,9 @@ class Stream:
 
     @property
     def waiting(self) -> memoryview:
-        """What was read and not shown yet."""
+        """What was read and is to be shown now."""
         start, end = _SPAN.unpack_from(self._memory)
-        return self._view[start:end]
+        return self._view[start : end - self._held]
 
     def open_outlet(self) -> None:
         """Get ready to show what comes."""
@@ -57,8 +61,13 @@ class Stream:
 
     def read(self) -> Optional[memoryview]:
         """Read what there is; None when there is nothing. At the end, close the source."""
+        held, self._held = self._held, 0
+        if held:
+            end = _SPAN.unpack_from(self._memory)[1]
+            self._view[:held] = bytes(self._view[end - held : end])
+            _SPAN.pack_into(self._memory, 0, 0, held)
         try:
-            size = os.readv(self.source, [self._view])
+            size = os.readv(self.source, [self._view[held:]])
         except BlockingIOError:
             return None
         except OSError:  # EIO: nobody has the pseudo-terminal's other side any more
@@ -66,8 +75,12 @@ class Stream:
         if not size:
             self.close_source()
             return None
-        _SPAN.pack_into(self._memory, 0, 0, size)
-        return self._view[:size]
+        _SPAN.pack_into(self._memory, 0, 0, held + size)
+        if held + size == BUFFER_BYTES:
+            # Cut by our own limit, most likely within a line: the rest of that comes with the next bytes.
+            rest = BUFFER_BYTES - 1 - bytes(self._view).rfind(b"\n")
+            self._held = rest if rest <= _HELD_BYTES_MAX else 0
+        return self._view[held : held + size]
 
     def show(self) -> bool:
         """Pass on what waits, as far as it goes now. False: it will not go any more, from this moment on."""

@@ -30,8 +30,11 @@ def pair():
     found = tees()
     parents = {}
     for pid in found:
-        with open("/proc/%d/stat" % pid) as file:
-            parents[pid] = int(file.read().rpartition(")")[2].split()[1])
+        try:
+            with open("/proc/%d/stat" % pid) as file:
+                parents[pid] = int(file.read().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
     return len(found) == 2 and bool(set(parents.values()) & set(found))
 def wait_for(condition):
     deadline = time.time() + 30
@@ -88,7 +91,6 @@ print("no end ", end="")
         roles = [(stream.header.role, stream.header.parent) for stream in self.streams()]
         self.assertEqual(roles, [(None, None), ("helper", self.streams()[0].header.stream)])
 
-
     @LINUX
     def test_after_finish_all_is_as_before_and_a_second_run_has_its_own_lines(self):
         out, _ = self.record(
@@ -119,7 +121,7 @@ for name in ("one", "two"):
             TEES
             + """
 tracker.init()
-for number in range(3):
+for number in range(2):
     wait_for(pair)
     first = tees()[number % 2]
     os.kill(first, signal.SIGKILL)
@@ -133,7 +135,7 @@ sys.exit(5)
             code=5,
         )
 
-        self.assertEqual(out.splitlines(), ["after kill %d" % n for n in range(3)] + ["last"])
+        self.assertEqual(out.splitlines(), ["after kill %d" % n for n in range(2)] + ["last"])
         self.assertEqual(self.console()[0][-1], "last")
         lost = [record.reason for stream in self.streams() for record in stream.of(kinds.LOST)]
         self.assertTrue(lost and all("was killed" in reason for reason in lost), lost)

@@ -63,6 +63,35 @@ class Folding(unittest.TestCase):
         self.assertEqual(lines.due(PROGRESS_INTERVAL_S), ["50%"])
         self.assertEqual(lines.feed(b"\r50%\n", PROGRESS_INTERVAL_S + 1), [])
 
+    def test_bars_below_each_other_leave_their_last_states_and_one_line_per_interval(self):
+        lines = Lines()
+        found = lines.feed(b"start\n", 0.0)
+        for second in range(25):
+            for inner in range(10):
+                for written in (b"\router %d" % second, b"\n", b"\rinner %d" % inner, b"\x1b[A"):
+                    found += lines.feed(written, second + inner / 10.0)
+                found += lines.due(second + inner / 10.0)
+        found += lines.feed(b"\n\n", 25.0) + lines.feed(b"end\n", 25.0) + lines.flush()
+
+        self.assertEqual(
+            found,
+            ["start", "outer 0", "outer 10", "inner 0", "outer 20", "outer 24", "inner 9", "end"],
+        )
+
+    def test_after_the_bars_lines_are_recorded_as_they_end_again(self):
+        lines = Lines()
+        lines.feed(b"\ra\n\rb\x1b[A\rc\n\n", 0.0)
+
+        self.assertEqual(lines.due(PROGRESS_INTERVAL_S), ["c", "b"])
+        self.assertEqual(lines.feed(b"next\n", PROGRESS_INTERVAL_S + 1), ["next"])
+
+    def test_a_long_listing_below_bars_is_recorded_whole(self):
+        listing = [b"line %d" % number for number in range(500)]
+        found = self.lines(b"\rbar\x1b[A\r", b"\n".join(listing) + b"\n")
+
+        self.assertEqual(found[:2], ["line 0", "line 1"])
+        self.assertEqual(len(found), 500)
+
     def test_long_lines_are_cut_and_say_how_much_is_missing(self):
         (line,) = self.lines(b"x" * LINE_BYTES_MAX + b"y" * 500 + b"\n")
         self.assertEqual(line, "x" * LINE_BYTES_MAX + "… (500 more bytes)")
