@@ -197,8 +197,8 @@ class Outlet:
     a second time.
     """
 
-    #: A pipe takes so much whole or not at all, also when others write to it, and without blocking when it says
-    #: that it takes anything.
+    #: A pipe takes so much whole or not at all, also when others write to it, and without blocking when it
+    #: says that it takes anything.
     _PIPE_BYTES = 4096
 
     def __init__(self, original: int) -> None:

@@ -30,6 +30,18 @@ _SAME_S_MAX = 0.5
 _NOTED = struct.Struct("=Bd")
 #: Output that is still on its way when the program has ended is waited for so long.
 DRAIN_S = 10.0
+_OPTIONS = (
+    ("project", "project of the run"),
+    ("name", "name of the run; a random one by default"),
+    ("id", "id of the run, to add to one that exists"),
+    ("entity", "user or team that the run belongs to"),
+    ("group", "group of runs that it is one of"),
+    ("job-type", "what it does in the group, such as train or eval"),
+    ("notes", "a text about the run"),
+    ("tags", "tags, separated by commas"),
+    ("dir", "spool to record in"),
+    ("mode", "online, offline, or disabled: run the program and nothing else"),
+)
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _FROM_KERNEL = 0x80  # si_code of what a terminal sends
 
@@ -41,8 +53,8 @@ def main(argv: Sequence[str]) -> int:
         usage="tracker run [options] [--] COMMAND [ARGUMENT ...]",
         description="Run a program; record its console and how it ends. tracker.init() in it joins the run.",
     )
-    for name in ("project", "name", "id", "entity", "group", "job-type", "notes", "tags", "dir", "mode"):
-        parser.add_argument("--" + name)
+    for name, text in _OPTIONS:
+        parser.add_argument("--" + name, help=text)
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = vars(parser.parse_args(argv))
     command = options.pop("command")
