@@ -19,7 +19,7 @@ from aiohttp.test_utils import make_mocked_request
 from tests.server.http.conftest import Keys
 from tests.support.agent_process import wait_until
 from tests.support.http_client import Answer, ask
-from tests.support.record_stream import RecordStream, pack_request, send
+from tests.support.record_stream import START_NS, RecordStream, pack_request, send
 from tests.support.server_process import ServerProcess
 from tracker_server.web import endpoint
 from tracker_server.web.byte_budget import ByteBudget
@@ -177,6 +177,19 @@ def test_a_decompression_bomb_is_refused_and_costs_little(
     assert (answer.status, answer.error) == (413, "too_large")
     assert peak_memory(server) - before < 150 * MIB
     assert server.get("/readyz", key="") == {"status": "ready"}
+
+
+def test_samples_of_too_many_processes_at_once_are_asked_for_in_parts(
+    server: ServerProcess, keys: Keys
+) -> None:
+    host = RecordStream(None, machine="many-writers")
+    for _ in range(513):
+        host.sample_about(RecordStream("unknown"), START_NS, rss=5.0)
+
+    answer = send(server.url, keys.ingest, host.take())
+
+    assert (answer.status, answer.error) == (413, "too_large")
+    assert "512" in answer.body.decode()
 
 
 def peak_memory(server: ServerProcess) -> int:

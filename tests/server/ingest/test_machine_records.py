@@ -10,9 +10,10 @@ import pytest
 from tests.support.stores import Committer, add_principal, failing_at
 from tests.support.streams import START, StreamBytes
 from tracker.protocol import bodies, kinds
-from tracker_server.ingest import records
+from tracker_server.ingest import records, writer
 from tracker_server.ingest.commit import HostEventNews, HostNews
 from tracker_server.ingest.machine_records import AHEAD_MAX_NS
+from tracker_server.ingest.position import TooLargeError
 from tracker_server.store import host_events, writer_samples
 from tracker_server.store.errors import NotFound
 from tracker_server.store.host_events import HostEvent
@@ -230,6 +231,29 @@ def test_only_so_many_streams_that_never_arrive_have_samples(
     assert sampled(alice) == {"system.0.cpu": [5.0, 5.0, 5.0]}
     with alice.store.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM writer_samples").scalar_one() == 4
+
+
+def test_samples_of_more_writers_than_one_request_may_hold_are_asked_for_in_parts(
+    alice: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SAMPLED_WRITERS_MAX", 3)
+    run, own, others = StreamBytes(), host(), host()
+    alice.send(run, own, others)
+    own.sample({"cpu": WINDOW}, run)
+    for _ in range(2):
+        others.sample({"cpu": WINDOW}, StreamBytes())
+    half = others.end
+    others.sample({"cpu": WINDOW}, StreamBytes())
+    all_at_once = [alice.lines(own), alice.lines(others)]
+
+    with pytest.raises(TooLargeError, match="more than 3 writers' processes"):
+        alice.commit(*all_at_once)
+
+    assert sampled(alice) == {}
+    alice.commit(all_at_once[0], alice.part(others, all_at_once[1].offset, half))
+    alice.commit(alice.part(others, half, others.end))
+    assert sampled(alice) == {"system.0.cpu": [5.0]}
+    assert problems(alice, others) == {}
 
 
 def test_metrics_beyond_the_limit_of_a_window_are_counted(

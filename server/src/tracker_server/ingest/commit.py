@@ -109,6 +109,7 @@ def commit(
 
     Data, offsets, run states and summaries are in the database for good when this returns. A stream
     whose entry is refused keeps what came before it and hinders no other. `now` is ns since 1970.
+    Raise TooLargeError, with nothing stored, for what would hold up others for too long.
     """
     streams: dict[tuple[int, bytes], list[Entry]] = {}
     for entry in entries:

@@ -13,6 +13,7 @@ import zstandard
 from msgspec import Meta, Struct
 
 from .commit import AgentInfo, Entry, GapEntry, Lines
+from .position import TooLargeError
 
 ENTRIES_MAX = 20_000
 #: zstd may ask for this much memory to look back into; level 19 needs 8 MiB.
@@ -24,10 +25,6 @@ _Name = Annotated[str, Meta(max_length=256)]
 
 class UndecodableError(Exception):
     """The body is not what an agent sends; the message says where."""
-
-
-class TooLargeError(Exception):
-    """The body is longer, once decompressed, than may be."""
 
 
 class _Who(Struct):
@@ -65,11 +62,11 @@ def decompress(body: bytes, bytes_max: int) -> bytes:
         size = frame_bytes(body)
         if size is not None:
             if size > bytes_max:
-                raise TooLargeError
+                raise TooLargeError(f"it has more than {bytes_max} bytes once decompressed")
             # Into a buffer of that size: a frame that holds more than it says is refused, too.
             return decompressor.decompress(body, allow_extra_data=False)
         if _measure(decompressor, body, bytes_max) > bytes_max:
-            raise TooLargeError
+            raise TooLargeError(f"it has more than {bytes_max} bytes once decompressed")
         frame = decompressor.decompressobj(read_across_frames=False)
         content = frame.decompress(body)
         if not frame.eof or frame.unused_data:

@@ -11,6 +11,10 @@ SEGMENTS_TRIED = 16
 _HEADER_START = b"\x93\x00"
 
 
+class TooLargeError(Exception):
+    """A request holds more than may come at once; the message says of what."""
+
+
 class RefusedError(Exception):
     """A stream's entry cannot be stored; the others of the request can."""
 

@@ -23,12 +23,15 @@ from ..store.stream_rows import StreamRow
 from ..store.text import clean_text, dump_json, json_value
 from ..store.transaction import Transaction
 from .machine_records import keep_events, keep_writer_samples
-from .position import Position, RefusedError, fit_gap, fit_lines
+from .position import Position, RefusedError, TooLargeError, fit_gap, fit_lines
 from .records import Records, decode_records
 from .run_cause import run_cause, tells_more
 from .run_state import derive_run_state
 
 UNCATEGORIZED = "uncategorized"
+#: Writers of runs whose processes one request has samples of. Each is a set of points of its own, some
+#: milliseconds of the database's only writer. An agent with more is told to send less at once.
+SAMPLED_WRITERS_MAX = 512
 _PROJECT_FORBIDDEN = frozenset("/\\#?%:")
 _RUN_COLUMNS = ("name", "notes", "group", "job_type")
 
@@ -43,6 +46,7 @@ class Writer:
         self._runs: dict[int, bool] = {}  # changed runs; True where a stream's state changed
         self._hosts: set[str] = set()
         self._hosts_with_events: set[str] = set()
+        self._sampled_writers = 0
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -102,7 +106,10 @@ class Writer:
     # --- entries -------------------------------------------------------------------------------------
 
     def add_lines(self, uid: int, stream: bytes, user: str, offset: int, data: bytes) -> int:
-        """Store what is new in some lines; return where the stream goes on. Raise RefusedError."""
+        """Store what is new in some lines; return where the stream goes on.
+
+        Raise RefusedError, and TooLargeError where the whole request takes too long to store.
+        """
         row = self._find(uid, stream)
         position = _position(row)
         fitted = fit_lines(position, stream, offset, data)
@@ -291,6 +298,9 @@ class Writer:
         host = self.touch_host(header.machine, header.host, None)
         for offset, seen in records.observed:
             self._apply_observed(seen, offset, records)
+        self._sampled_writers += len(records.about)
+        if self._sampled_writers > SAMPLED_WRITERS_MAX:
+            raise TooLargeError(f"it has samples of more than {SAMPLED_WRITERS_MAX} writers' processes")
         if keep_writer_samples(self._transaction, self._principal, row.ordinal, records):
             self._hosts.add(host.machine)
         if records.points is None and records.inventory is None and not records.events:

@@ -16,13 +16,8 @@ from msgspec import UNSET, Meta, Struct
 
 from tracker_server.config import LimitSettings
 from tracker_server.ingest.commit import AgentInfo, Committed, commit
-from tracker_server.ingest.decode import (
-    TooLargeError,
-    UndecodableError,
-    decode_request,
-    decompress,
-    frame_bytes,
-)
+from tracker_server.ingest.decode import UndecodableError, decode_request, decompress, frame_bytes
+from tracker_server.ingest.position import TooLargeError
 from tracker_server.lanes import Lane
 from tracker_server.live import LiveHub
 from tracker_server.store.store import Store
@@ -151,13 +146,11 @@ class IngestApi:
             if compressed:
                 body = await self._decoder.run(decompress, body, bytes_max)
             info, entries = await self._decoder.run(decode_request, body)
+            return await self._writer.run(commit, self._store, call.principal, info, entries, self._now())
         except TooLargeError as error:
-            raise ApiError(
-                413, "too_large", f"an ingest request has at most {bytes_max} bytes once decompressed"
-            ) from error
+            raise ApiError(413, "too_large", f"send less at once: {error}") from error
         except UndecodableError as error:
             raise ApiError(400, "unparsable", str(error)) from error
-        return await self._writer.run(commit, self._store, call.principal, info, entries, self._now())
 
     async def offsets(self, call: Call[NoQuery, OffsetsBody]) -> OffsetsAnswer:
         """Answer for each stream in the order asked."""
