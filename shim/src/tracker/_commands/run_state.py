@@ -69,7 +69,9 @@ def _joined(writers: Sequence[Writer]) -> Dict[bytes, Writer]:
         if each.role == AGAIN and former is not None and former.exit_code is None:
             del known[each.stream]
             first[each.stream] = former.stream
-            known[former.stream] = former._replace(ended=each.ended, exit_code=each.exit_code)
+            known[former.stream] = each._replace(
+                stream=former.stream, parent=former.parent, role=former.role, started=former.started
+            )
         elif parent != each.parent:
             known[each.stream] = each._replace(parent=parent)
     return known
