@@ -16,6 +16,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence, Set, Tuple
 
 from . import _channels, _session
 from ._channels import Channel
+from ._commands import printing
 from ._helper_client import started_at
 from ._tee import CLOSE, DRAIN, GIVEN_BACK, Tee
 from .protocol.header import HELPER, SUPERVISOR
@@ -30,6 +31,14 @@ _SAME_S_MAX = 0.5
 _NOTED = struct.Struct("=Bd")
 #: Output that is still on its way when the program has ended is waited for so long.
 DRAIN_S = 10.0
+_MORE = """\
+examples:
+  tracker run --project digits -- ./train --lr 0.1
+  tracker run --name nightly -- bash -c 'make data && make train'
+
+exit status: the program's; a signal that ended it ends this, too.
+126: it cannot be started, 127: it is not there.
+"""
 _OPTIONS = (
     ("project", "project of the run"),
     ("name", "name of the run; a random one by default"),
@@ -48,10 +57,11 @@ _FROM_KERNEL = 0x80  # si_code of what a terminal sends
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="tracker run",
-        usage="tracker run [options] [--] COMMAND [ARGUMENT ...]",
-        description="Run a program; record its console and how it ends. tracker.init() in it joins the run.",
+    parser = printing.parser(
+        "run",
+        "Run a program; record its console and how it ends. tracker.init() in it joins the run.",
+        _MORE,
+        "tracker run [options] [--] COMMAND [ARGUMENT ...]",
     )
     for name, text in _OPTIONS:
         parser.add_argument("--" + name, help=text)
