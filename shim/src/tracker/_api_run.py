@@ -1,5 +1,6 @@
 """ApiRun: one run as the server knows it: its description, values and files (see _api.py)."""
 
+import importlib
 import os
 import urllib.parse
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
@@ -159,7 +160,7 @@ class ApiRun:
         if not pandas:
             return rows
         try:
-            import pandas as library  # type: ignore[import-untyped]
+            library = importlib.import_module("pandas")
         except ImportError:
             raise UsageError(
                 "history() makes a data frame, which takes pandas: install it, or say pandas=False"

@@ -4,6 +4,7 @@ YAML is read where PyYAML is installed, and only when there is such a file. Each
 or, as wandb writes them, under `value` beside a description.
 """
 
+import importlib
 import os
 from typing import Any, Dict, List
 
@@ -15,7 +16,7 @@ FILE_BYTES_MAX = 10 * 1024 * 1024
 def read_config(path: str) -> Dict[str, Any]:
     """Return the settings in a YAML file. Raise UnsupportedError where it cannot be read."""
     try:
-        import yaml  # type: ignore[import-untyped]
+        yaml: Any = importlib.import_module("yaml")
     except ImportError:
         raise UnsupportedError(
             "config %r is the name of a file, which takes PyYAML to read: pip install pyyaml" % path

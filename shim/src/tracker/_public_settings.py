@@ -45,9 +45,17 @@ def arguments_in(settings: Any) -> Dict[str, Any]:
         return {}
     if isinstance(settings, dict):
         found = dict(settings)
+    elif isinstance(settings, Settings):
+        found = dict(vars(settings))
     else:
-        found = {name: value for name, value in vars(settings).items() if not name.startswith("_")}
-    return {ARGUMENTS.get(name, name): value for name, value in found.items() if value is not None}
+        if isinstance(settings, (str, bytes, int, float, list, tuple)):
+            raise TypeError("no settings")
+        found = {name: getattr(settings, name, None) for name in dir(settings) if name[0] != "_"}
+    return {
+        ARGUMENTS.get(name, name): value
+        for name, value in found.items()
+        if value is not None and not callable(value)
+    }
 
 
 def settings_shown(settings: Any, run: Any) -> Dict[str, Any]:

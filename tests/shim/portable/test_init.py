@@ -69,19 +69,25 @@ class Init(Recording):
         self.assertEqual(self.stream().exits, [3])
 
     def test_settings_come_as_an_object_or_a_dict_and_arguments_stand_before_them(self):
-        self.run_script(
+        _, err = self.run_script(
             """
             import tracker
             run = tracker.init(settings=tracker.Settings(project="a", run_id="one", run_tags=["t"], bogus=1))
             assert (run.project, run.id, run.tags) == ("a", "one", ("t",))
             run = tracker.init(project="b", settings={"project": "a", "run_name": "n", "_x": 1})
             assert (run.project, run.name) == ("b", "n"), (run.project, run.name)
+            class Old:
+                project, run_name, _hidden = "c", None, 1
+                def method(self): pass
+            run = tracker.init(settings=Old())
+            assert run.project == "c" and run.settings.method is None
             run = tracker.init(settings=3)
             assert run.project == "uncategorized"
             """
         )
 
-        self.assertEqual(len(self.streams()), 3)
+        self.assertEqual(len(self.streams()), 4)
+        self.assertIn("settings is a dict or", err)
 
     def test_reinit_says_what_becomes_of_an_open_run(self):
         self.run_script(
