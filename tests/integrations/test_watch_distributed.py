@@ -13,64 +13,68 @@ from tests.shim.portable.recording import read_streams
 from tracker.protocol import kinds
 
 ROOT = Path(__file__).resolve().parents[2]
+WAYS = ("ddp", "ddp accumulating", "fully_shard")
 
 #: Each rank trains on numbers of its own, watches, and writes what its gradients and parameters were.
 TRAINING = """
-import json, os, sys
+import contextlib, json, os, sys
 import torch
 import torch.distributed as dist
 from torch import nn
 import tracker
 
-how, rank = sys.argv[1], int(os.environ["RANK"])
+rank = int(os.environ["RANK"])
 dist.init_process_group("gloo")
-torch.manual_seed(0)
-model = nn.Sequential(nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 4))
-if how == "ddp":
-    model = nn.parallel.DistributedDataParallel(model)
-elif how == "ddp accumulating":
-    model = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
-else:
+
+
+def wrapped(how, model):
+    if how != "fully_shard":
+        return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=how == "ddp accumulating")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     mesh = init_device_mesh("cpu", (2,))
     for layer in (model[0], model[2]):
         fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-run = tracker.init(project="watched", id="rank-%d" % rank)
-watched = run.watch(model, log="all", log_freq=2)[0]
-torch.manual_seed(1 + rank)
-for number in range(2):
-    if how == "ddp accumulating" and number == 0:
-        with model.no_sync():
-            model(torch.randn(8, 30)).square().sum().backward()
-        continue
-    if how != "ddp accumulating":
-        model.zero_grad()
-    model(torch.randn(8, 30)).square().sum().backward()
-assert watched.reports == 1, watched.reports
+    return fully_shard(model, mesh=mesh)
+
 
 def numbers(tensor):
     tensor = tensor.detach()
     return getattr(tensor, "to_local", lambda: tensor)().flatten().tolist()
 
+
 expected = {}
-for name, parameter in model.named_parameters():
-    expected["parameters/" + name] = numbers(parameter)
-    expected["gradients/" + name] = numbers(parameter.grad)
-tracker.finish()
+for how in sys.argv[1:]:
+    torch.manual_seed(0)
+    model = wrapped(how, nn.Sequential(nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 4)))
+    run = tracker.init(project="watched", id="%s-%d" % (how.replace(" ", "-"), rank))
+    watched = run.watch(model, log="all", log_freq=2)[0]
+    torch.manual_seed(1 + rank)
+    accumulating = how == "ddp accumulating"
+    for number in range(2):
+        with model.no_sync() if accumulating and number == 0 else contextlib.nullcontext():
+            if not accumulating:
+                model.zero_grad()
+            model(torch.randn(8, 30)).square().sum().backward()
+    assert watched.reports == 1, watched.reports
+    expected[how] = {}
+    for name, parameter in model.named_parameters():
+        expected[how]["parameters/" + name] = numbers(parameter)
+        expected[how]["gradients/" + name] = numbers(parameter.grad)
+    tracker.finish()
 with open(os.path.join(os.environ["TRACKER_DIR"], "expected-%d" % rank), "w") as file:
     json.dump(expected, file)
 dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("how", ["ddp", "ddp accumulating", "fully_shard"])
-def test_each_rank_records_the_gradients_it_ends_up_with(how: str, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the spool of two ranks that trained in all ways, one after the other."""
+    spool = tmp_path_factory.mktemp("spool")
     environment = {
         **os.environ,
-        "TRACKER_DIR": str(tmp_path),
+        "TRACKER_DIR": str(spool),
         "TRACKER_CONSOLE": "off",
         "TRACKER_DISABLE_CODE": "1",
         "MASTER_ADDR": "127.0.0.1",
@@ -79,18 +83,21 @@ def test_each_rank_records_the_gradients_it_ends_up_with(how: str, tmp_path: Pat
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "shim" / "src"), os.environ.get("PYTHONPATH", "")]),
     }
+    command = [sys.executable, "-c", TRAINING, *WAYS]
+    ranks = [subprocess.Popen(command, env={**environment, "RANK": str(rank)}) for rank in range(2)]
+    assert [process.wait(240) for process in ranks] == [0, 0]
+    return spool
 
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", TRAINING, how], env={**environment, "RANK": str(rank)})
-        for rank in range(2)
-    ]
-    assert [process.wait(300) for process in ranks] == [0, 0]
 
-    expected = [json.loads((tmp_path / f"expected-{rank}").read_text()) for rank in range(2)]
+@pytest.mark.parametrize("how", WAYS)
+def test_each_rank_records_the_gradients_it_ends_up_with(how: str, trained: Path) -> None:
+    import torch
+
+    expected = [json.loads((trained / f"expected-{rank}").read_text())[how] for rank in range(2)]
     gradients = [{n: v for n, v in each.items() if n.startswith("gradients/")} for each in expected]
     assert (gradients[0] == gradients[1]) == (how != "fully_shard")  # the mean of both, or each its own part
     for rank in range(2):
-        found = histograms(tmp_path, f"rank-{rank}")
+        found = histograms(trained, f"{how.replace(' ', '-')}-{rank}")
         assert found.keys() == {name for name, values in expected[rank].items() if values}
         for name, data in found.items():
             values = torch.tensor(expected[rank][name])

@@ -47,12 +47,12 @@ def watch(
         return []
     if log not in _KINDS:
         run.terminal.warn(
-            "watch",
+            "watch-log",
             'watch(log=%r): it is "gradients", "parameters", "all" or None; "gradients" is used' % (log,),
         )
         log = "gradients"
     every = _every(run, log_freq)
-    made = []
+    made: List[Watch] = []
     for model in given:
         watches = _watches_of(run)
         number = watches.number_for(model) if idx is None else int(idx) + len(made)
@@ -62,7 +62,7 @@ def watch(
         made.append(watched)
         if log is not None and not watched.begin(torch):
             run.terminal.warn(
-                "watch", "watch(): no parameter of this model requires a gradient: nothing to watch"
+                "watch-nothing", "watch(): no parameter of this model requires a gradient: nothing to watch"
             )
         if log_graph:
             _record_value(run, run.step, "graph_%d" % number, "text", describe(model, criterion))
@@ -111,7 +111,12 @@ class Watch:
     def begin(self, torch: Any) -> bool:
         """Attach the counters. Return False where no parameter can ever receive a gradient."""
         self._torch = torch
-        trained = [parameter for parameter in self.model().parameters() if parameter.requires_grad]
+        trained = [
+            parameter
+            for parameter in self.model().parameters()
+            # Those of lazy modules are made, and may carry hooks, from their first input on.
+            if parameter.requires_grad and not hasattr(parameter, "materialize")
+        ]
         for parameter in _spread(trained, COUNTING_PARAMETERS):
             counter = _PassCounter(self, self._every)
             # Called for parameters sharded by fully_shard(), too; before PyTorch 2.1 there is only the other.
@@ -254,7 +259,7 @@ def _every(run: RunState, log_freq: Any) -> int:
         every = 0
     if every < 1:
         run.terminal.warn(
-            "watch", "watch(log_freq=%r): it is a whole number from 1; %d is used" % (log_freq, LOG_FREQ)
+            "watch-freq", "watch(log_freq=%r): it is a whole number from 1; %d is used" % (log_freq, LOG_FREQ)
         )
         return LOG_FREQ
     return every
