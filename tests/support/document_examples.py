@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.shim.scripts import environment
+from tests.support.alone import ALONE
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Libraries that only `make integrations` has: what imports one runs there, all else in `make test`.
@@ -82,6 +83,8 @@ def run(program: Program, directory: Path) -> None:
         TRACKER_DIR=str(directory / "spool"), HOME=str(directory), XDG_CONFIG_HOME=str(directory / "config")
     )
     environ["PATH"] = f"{commands}:{environ['PATH']}"
+    for name in ALONE:  # a reader has the console recorded, and the code
+        del environ[name]
     done = subprocess.run(
         [*command, program.text],
         cwd=work,
