@@ -70,7 +70,9 @@ class RunState:
         self.alerts: Dict[str, int] = {}
         self._end_facts: Optional[Dict[str, Any]] = None  # what EXIT tells besides code and exception
         self._config = Config(terminal, self._record_config, config)
-        self._summary = Summary(terminal, self._record_summary, self._take_newest, self._look_again)
+        self._summary = Summary(
+            terminal, self._record_summary, self._take_newest, self._look_again, self._to_stored
+        )
         self._recorders: Dict[int, Recorder] = {}
         self._recorder = self._new_recorder(described=attached)
         if disabled:
@@ -288,6 +290,20 @@ class RunState:
         return [(RUN, RunBody(self._recorder.time(), fields).encode())]
 
     # The summary and log()
+
+    def _to_stored(self, name: str, value: Any) -> Any:
+        """Return what the summary keeps of a value set by hand; a picture or table becomes a file."""
+        if value is None or isinstance(value, (int, float, str, dict, list, tuple)) or hasattr(value, "item"):
+            return to_plain(value)
+        shown = None
+        try:
+            from . import _rich
+
+            if not self._disabled:
+                shown = _rich.to_summary(value, self.directory, name)
+        except Exception as error:  # noqa: BLE001 - pictures are foreign code
+            self._warn("summary", "summary[%r] is kept as text: %s" % (name, error))
+        return to_plain(value) if shown is None else shown
 
     def _take_newest(self) -> Dict[str, Any]:
         with self._recorder.lock:

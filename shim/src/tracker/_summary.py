@@ -12,6 +12,10 @@ if TYPE_CHECKING:  # `typing` would cost `import tracker` 5 ms
     RecordPatch = Callable[[Dict[str, Any], List[str]], None]
 
 
+def _to_stored(name: str, value: "Any") -> "Any":  # noqa: ARG001
+    return to_plain(value)
+
+
 class Summary(AttributeMapping):
     """One value per name. A key set by hand is recorded, and log() no longer changes it.
 
@@ -33,14 +37,19 @@ class Summary(AttributeMapping):
         record: "Optional[RecordPatch]" = None,
         take_newest: "Optional[Callable[[], Dict[str, Any]]]" = None,
         on_pin: "Optional[Callable[[], None]]" = None,
+        to_stored: "Callable[[str, Any], Any]" = _to_stored,
     ) -> None:
-        """take_newest: values logged since last asked. on_pin is called before a key is set by hand."""
+        """take_newest: values logged since last asked. on_pin is called before a key is set by hand.
+
+        to_stored returns what is recorded of a value set by hand under a name.
+        """
         self.__dict__["_values"] = {}
         self.__dict__["_take_newest"] = take_newest
         self.__dict__["_pinned"] = set()
         self.__dict__["_terminal"] = terminal
         self.__dict__["_record"] = record
         self.__dict__["_on_pin"] = on_pin
+        self.__dict__["_to_stored"] = to_stored
 
     def update(self, *sources: "Any", **more: "Any") -> None:
         """Set many keys by hand."""
@@ -76,7 +85,8 @@ class Summary(AttributeMapping):
         return {name: self._latest[name] for name in sorted(self._pinned) if name in self._latest}
 
     def _set(self, values: "Dict[str, Any]") -> None:
-        plain = {name: to_plain(value) for name, value in values.items()}
+        to_stored = self.__dict__["_to_stored"]
+        plain = {name: to_stored(name, value) for name, value in values.items()}
         on_pin = self.__dict__["_on_pin"]
         if on_pin is not None:
             on_pin()

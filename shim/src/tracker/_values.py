@@ -40,7 +40,8 @@ def is_mapping(value: "Any") -> bool:
     if isinstance(value, dict):
         return True
     kind = type(value)
-    return hasattr(kind, "keys") and hasattr(kind, "__getitem__") and not hasattr(value, "dtype")
+    named = hasattr(kind, "keys") and hasattr(kind, "__getitem__") and not hasattr(value, "dtype")
+    return named and not hasattr(kind, "iloc")  # which is a data frame
 
 
 def to_number_or_text(value: "Any") -> "Union[int, float, str]":
