@@ -9,8 +9,9 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tu
 
 import tracker
 
+from .._spool import own_directories
 from ..protocol.header import ASIDE, valid_run_id
-from .found import directories_of_run, read_run, roots
+from .found import read_run, roots
 from .printing import complain, parser, say
 
 _MORE = (
@@ -82,11 +83,12 @@ def main(argv: List[str]) -> int:
 
 
 def find_target(run: Optional[str], root: Optional[str]) -> Target:
-    """Return where a run of this id is, or is to be."""
+    """Return where a run of this id and of this user is, or is to be."""
     if run is not None:
         for place in [os.path.abspath(os.path.expanduser(root))] if root else roots(os.environ):
-            for directory in directories_of_run(place, run)[:1]:
-                return Target(run, place, directory)
+            own = [path for path in own_directories(place) if os.path.isdir(os.path.join(path, run))]
+            if own:
+                return Target(run, place, os.path.join(own[0], run))
     return Target(run, root, None)
 
 
