@@ -9,7 +9,7 @@ from tests.integrations.training import Train
 STEP = "trainer/global_step"
 
 
-def test_logger_stores_what_lightning_writes_into_its_own_table(train: Train) -> None:
+def test_logger_stores_what_lightning_writes_into_its_own_table_and_every_checkpoint(train: Train) -> None:
     told, run, _ = train("lightning_trainer")
 
     assert run.page["name"] == told["name"] == "line"
@@ -26,11 +26,6 @@ def test_logger_stores_what_lightning_writes_into_its_own_table(train: Train) ->
     for name, value in told["hyperparameters"].items():
         assert run.config[name] == value, name
     assert run.page["state"] == "finished"
-
-
-def test_logger_keeps_every_checkpoint_and_table(train: Train) -> None:
-    told, run, _ = train("lightning_trainer")
-
     kept = run.artifact_files(f"model-{told['run']}", "model.ckpt")
     assert sorted(hashlib.sha256(data).hexdigest() for data in kept) == sorted(told["checkpoints"])
     assert run.columns("guesses") == {"input": ["a", "b"], "output": [1.5, 2.5]}

@@ -23,7 +23,11 @@ def test_xgboost_callback_stores_every_evaluation_and_the_model(train: Train) ->
     assert run.summary["test-logloss"] == {"min": min(told["evaluated"]["test"]["logloss"])}
     assert run.summary["test-auc"] == {"max": max(told["evaluated"]["test"]["auc"])}
     assert run.config["depth"] == 2
-    assert run.config["learner"] == told["config"]["learner"]
+    learner, theirs = run.config["learner"], told["config"]["learner"]
+    assert learner["objective"] == theirs["objective"]
+    booster, of_theirs = learner["gradient_booster"], theirs["gradient_booster"]
+    assert booster["tree_train_param"] == of_theirs["tree_train_param"]
+    assert booster["tree_train_param"]["eta"].startswith("0.8")
     features = run.columns("Feature Importance")
     assert dict(zip(features["Feature"], features["Importance"], strict=True)) == told["importance"]
     name = f"{told['run']}_model.json"

@@ -43,9 +43,7 @@ report(
     project=run.project,
     history=history.history,
     batches=OfBatches.seen,
-    rate=float(
-        model.optimizer.learning_rate.numpy() if hasattr(model.optimizer.learning_rate, "numpy") else 0.01
-    ),
+    rate=float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)),
     checkpoints=[sha256("model-%02d.keras" % epoch) for epoch in range(1, 5)],
     best=sha256("best.weights.h5"),
 )

@@ -28,6 +28,7 @@ model = GPT2LMHeadModel(
         vocab_size=TOKENS, n_positions=LENGTH, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
     )
 )
+before = plain(model.config.to_dict())
 arguments = TrainingArguments(
     output_dir="out",
     run_name="tiny-gpt2",
@@ -50,7 +51,7 @@ report(
     name=run.name,
     history=trainer.state.log_history,
     arguments=plain(arguments.to_dict()),
-    model=plain(model.config.to_dict()),
+    model=before,
     parameters=model.num_parameters(),
     checkpoints=[sha256("out/checkpoint-%d/model.safetensors" % step) for step in (3, 6)],
 )
