@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PACKAGES := shim agent server
 MANIFESTS := $(PACKAGES:%=%/pyproject.toml)
 # Programs that the tests use where they find them: `make deps` gets them.
-DEBIAN_PACKAGES := acl chromium fonts-dejavu-core fuse3 gcc git golang-go iproute2 libc6-dev mmdebstrap nftables nodejs \
+DEBIAN_PACKAGES := acl btrfs-progs chromium fonts-dejavu-core fuse3 gcc git golang-go iproute2 libc6-dev mmdebstrap nftables nodejs \
 	openssl prometheus prometheus-node-exporter rustc strace sysstat systemd
 
 # Tests wait more than they compute.

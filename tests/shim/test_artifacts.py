@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import tracker
-from tests.shim.scripts import environment, reading, run_script
+from tests.shim.scripts import reading, run_script
 from tests.support.alone import ALONE
 from tracker.protocol import kinds
 

@@ -65,7 +65,8 @@ class Artifact(Contents):
             copy_file(source, target)
             return self._enter(path, target)
         except (OSError, ValueError, TypeError) as error:
-            return self._lose("add_file(%r)" % (local_path,), error)
+            self._lose("add_file(%r)" % (local_path,), error)
+            return None
 
     def add_dir(
         self,
@@ -141,7 +142,8 @@ class Artifact(Contents):
             write_file(target, json.dumps(data).encode("utf-8", "surrogatepass"))
             return self._enter(path, target)
         except Exception as error:  # noqa: BLE001 - a rich value is foreign code
-            return self._lose("add(%r)" % name, error)
+            self._lose("add(%r)" % name, error)
+            return None
 
     def remove(self, item: Any) -> None:
         """Take out a file, or all files below a path."""

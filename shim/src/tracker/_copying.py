@@ -151,18 +151,27 @@ def _clone(source: int, target: int) -> bool:
 
 
 def _copy_bytes(source: int, target: int) -> None:
-    os.lseek(source, 0, os.SEEK_SET)  # this may be the second try
-    offset = 0
+    offset = os.lseek(source, 0, os.SEEK_SET)  # this may be the second try
     while True:
         block = os.read(source, _BLOCK_BYTES)
         if not block:
             break
         if block == _ZEROS[: len(block)]:
-            offset = os.lseek(target, len(block), os.SEEK_CUR)  # a hole stays one
+            offset = os.lseek(target, _skip_hole(source, offset + len(block)), os.SEEK_SET)
             continue
         _write(target, block)
         offset += len(block)
     os.ftruncate(target, offset)
+
+
+def _skip_hole(source: int, offset: int) -> int:
+    """Go to the next data at an offset or behind it; return where that is."""
+    try:
+        return os.lseek(source, offset, os.SEEK_DATA)
+    except (OSError, AttributeError) as error:
+        if getattr(error, "errno", 0) == errno.ENXIO:  # there is none
+            return os.lseek(source, 0, os.SEEK_END)
+        return os.lseek(source, offset, os.SEEK_SET)
 
 
 def _remove(path: str) -> None:

@@ -173,7 +173,7 @@ def _hand_over(
 
     The first of them it gets open, so that they may be deleted at once.
     """
-    given = [[source, name, copied.get(name)] for source, name in files]
+    given: List[Any] = [[source, name, copied.get(name)] for source, name in files]
     for first in range(0, len(given), _FILES_PER_MESSAGE):
         part = given[first : first + _FILES_PER_MESSAGE]
         opened: List[int] = []

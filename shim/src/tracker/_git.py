@@ -161,7 +161,7 @@ class Git:
         named = [prefix + path for path in left_out]
         if not kept:
             return b"", named, "", True
-        command = _DIFF + (
+        command: Tuple[str, ...] = _DIFF + (
             "--binary", "--unified=3", "--src-prefix=a/" + prefix, "--dst-prefix=b/" + prefix, "HEAD", "--"
         )  # fmt: skip
         excluded = [":(top,exclude,literal)" + path for path in left_out]

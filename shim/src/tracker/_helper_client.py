@@ -7,6 +7,7 @@ those meant. Linux and macOS; elsewhere, and where it cannot be started, the run
 
 import errno
 import os
+import select
 import signal
 import struct
 import sys
@@ -16,6 +17,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import msgpack
 
+from ._clock import monotonic_ns
 from ._spool import RunPlace
 
 try:
@@ -34,6 +36,8 @@ MESSAGE_BYTES_MAX = 128 * 1024
 DESCRIPTORS_MAX = 32
 #: What the helper has not taken yet; beyond that, messages are refused.
 _UNSENT_BYTES_MAX = 1024 * 1024
+#: At the end of a run it is given so long to take the rest.
+FLUSH_NS = 200 * 10**6
 #: The first descriptor that the helper gets: its end of the connection. Then those of its tasks.
 _FIRST_FD = 3
 #: Descriptors are duplicated up here before they are put in their places, so that none is overwritten.
@@ -98,7 +102,7 @@ def start(
 
 
 class HelperClient:
-    """The training's end of the connection. Nothing here waits or raises; thread-safe."""
+    """The training's end of the connection. Nothing here raises, or waits but for FLUSH_NS; thread-safe."""
 
     def __init__(self, fd: int) -> None:
         self._pid = os.getpid()
@@ -147,11 +151,13 @@ class HelperClient:
             return True
 
     def problems(self) -> List[str]:
-        """Return what the helper reported since this was last asked: files that it could not keep."""
+        """Return what is wrong since this was last asked: files that could not be kept, work not taken."""
         with self._lock:
             if self._is_ours():
                 self._receive()
             found, self._received = unpack_frames(self._received)
+            if self._is_ours() and not self._flush():
+                found.append("the helper process does not take its work: files may be missing")
         return [str(each) for each in found]
 
     def close(self, code: Optional[int] = None) -> None:
@@ -168,6 +174,17 @@ class HelperClient:
     def _is_ours(self) -> bool:
         # Somebody may have closed all descriptors, and this number may be a connection of his now.
         return self._fd >= 0 and self._pid == os.getpid() and _identity(self._fd) == self._identity
+
+    def _flush(self) -> bool:
+        """Send what is left, and wait a little for the helper to take it."""
+        deadline = monotonic_ns() + FLUSH_NS
+        while self._unsent and self._fd >= 0:
+            self._unsent = self._unsent[self._try_send(self._unsent) :]
+            if monotonic_ns() > deadline:
+                break
+            if self._unsent:
+                select.select([], [self._fd], [], FLUSH_NS / 1e9)
+        return not self._unsent
 
     def _try_send(self, data: bytes, descriptors: Sequence[int] = ()) -> int:
         """Return how many bytes went, 0 where the helper takes none now or is gone."""
@@ -237,7 +254,7 @@ def started_at(pid: int) -> str:
 
 
 def _frame(message: Any) -> bytes:
-    body = msgpack.packb(message, use_bin_type=True, unicode_errors="surrogatepass")
+    body: bytes = msgpack.packb(message, use_bin_type=True, unicode_errors="surrogatepass")
     return LENGTH.pack(len(body)) + body
 
 

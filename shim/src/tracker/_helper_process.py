@@ -177,7 +177,7 @@ def _serve(connection: Connection, given: Dict[str, Any], tasks: Dict[str, Any],
     training = Training(given["process"]["pid"], given["process"]["started"])
     recorder = _recorder(given)
     stop = Stop()
-    inboxes = {}
+    inboxes: Dict[str, Any] = {}
     threads = []
     for name, spec in tasks.items():
         inboxes[name] = spec["inbox"] = queue.Queue()

@@ -49,7 +49,7 @@ def _read_package(path: str) -> Optional[Tuple[str, str, str]]:
         text = _read(os.path.join(path, "PKG-INFO")) if os.path.isdir(path) else _read(path)
     if text is None:
         return None
-    fields = {}
+    fields: Dict[str, str] = {}
     for line in text.splitlines():
         if not line.strip():
             break  # the description begins

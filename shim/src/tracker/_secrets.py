@@ -14,11 +14,9 @@ WORDS = frozenset(
     + ["passwd", "password", "pat", "pwd", "secret", "secrets", "token"]
 )
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-#: name = value or name: value within an argument, with or without quotes.
-_PAIR = re.compile(
-    r"""(?<![A-Za-z0-9_.\-])([A-Za-z0-9_.\-]+)(["']?\s*[=:]\s*)(?!//)"""
-    r"""("[^"]*"|'[^']*'|(?:(?i:bearer|basic|token)\s+)?[^\s"'&,;{}\[\]]+)"""
-)
+#: What stands before a value within an argument: name= or "name":, though not the scheme of an address.
+_NAME = re.compile(r"""(?<![A-Za-z0-9_.\-])([A-Za-z0-9_.\-]+)["']?\s*[=:]\s*(?!//)""")
+_VALUE = re.compile(r""""[^"]*"|'[^']*'|(?:(?i:bearer|basic|token)\s+)?[^\s"'&,;{}\[\]]+""")
 _WHOLE = re.compile(r"([-+]*[A-Za-z0-9_.\-]+)=.*\Z", re.DOTALL)
 _USER_INFO = re.compile(r"\b([A-Za-z][A-Za-z0-9+.\-]*://)[^\s/@?#]+@")
 _KNOWN_KEY = re.compile(
@@ -52,11 +50,20 @@ def without_secrets_in(text: str) -> str:
     whole = _WHOLE.match(text)
     if whole and is_secret_name(whole.group(1)):
         return "%s=%s" % (whole.group(1), REMOVED)
-    text = _USER_INFO.sub(r"\1", text)
-    text = _PAIR.sub(_without_value, text)
+    text = _without_named(_USER_INFO.sub(r"\1", text))
     return _KNOWN_KEY.sub(REMOVED, text)
 
 
-def _without_value(match: "re.Match[str]") -> str:
-    name, between, value = match.groups()
-    return name + between + (REMOVED if is_secret_name(name) else _PAIR.sub(_without_value, value))
+def _without_named(text: str) -> str:
+    found: List[str] = []
+    at = 0
+    while True:
+        name = _NAME.search(text, at)
+        if name is None:
+            return "".join(found) + text[at:]
+        found.append(text[at : name.end()])
+        at = name.end()
+        value = _VALUE.match(text, at) if is_secret_name(name.group(1)) else None
+        if value is not None:
+            found.append(REMOVED)
+            at = value.end()

@@ -6,7 +6,7 @@ import time
 WAIT_S = 60
 
 
-def helpers_with(text):
+def helpers_with(text: str) -> "list[int]":
     """Return the pids of helper processes that have this text, such as NAME=value, in their environment."""
     found = []
     for name in os.listdir("/proc"):
@@ -23,7 +23,7 @@ def helpers_with(text):
     return found
 
 
-def wait_until_gone(text):
+def wait_until_gone(text: str) -> None:
     """Return when no helper process has this text in its environment; raise after a while."""
     deadline = time.time() + WAIT_S
     while True:
