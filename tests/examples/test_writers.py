@@ -20,6 +20,7 @@ from tests.shim.portable.recording import Stream
 from tests.shim.scripts import reading
 from tests.support import require
 from tests.support.agent_process import AgentProcess, wait_until
+from tests.support.faulty_disks import SmallDisk
 from tests.support.server_process import ServerProcess
 from tracker.protocol import identity, kinds
 from tracker.protocol.layout import live_name
@@ -167,28 +168,22 @@ def test_lock_is_held_while_it_writes_and_what_was_written_outlives_a_kill(
 def test_what_a_full_disk_refuses_is_counted_and_told_when_there_is_room(
     writer: list[str], tmp_path: Path
 ) -> None:
-    require.root()
-    spool = tmp_path / "spool"
-    filler, run = spool / "filler", spool / str(os.geteuid()) / "a-run"
-    spool.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", spool], check=True)
-    try:
-        filler.write_bytes(bytes(44 * 1024))
+    with SmallDisk(tmp_path / "disk", 64 * 1024) as disk:
+        run = disk.path / str(os.geteuid()) / "a-run"
+        disk.fill(leave_bytes=20 * 1024)
         process = subprocess.Popen(
-            [*writer, str(spool), "a-run", "100000", "0.002"], stdin=subprocess.DEVNULL
+            [*writer, str(disk.path), "a-run", "100000", "0.002"], stdin=subprocess.DEVNULL
         )
         try:
             wait_until(refused(process, run), what="a full disk")
-            filler.unlink()
+            disk.free()
             wait_until(lambda: lost_records(run), what="a record of what was lost")
         finally:
             process.kill()
             process.wait()
         wait_until(lambda: is_whole(run), what="a whole stream")  # bash's dd may still be at work
-        stream = only_stream(spool)
+        stream = only_stream(disk.path)
         lost = lost_records(run)
-    finally:
-        subprocess.run(["umount", "-l", spool], check=True)
 
     steps = [step for step, _ in stream.metrics]
     assert steps == sorted(set(steps))

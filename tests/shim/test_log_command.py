@@ -10,7 +10,7 @@ import pytest
 from tests.shim.command import succeeds, tracker_command
 from tests.shim.portable.recording import Stream
 from tests.shim.scripts import environment, reading, run_script
-from tests.support import require
+from tests.support.faulty_disks import SmallDisk
 from tracker.protocol import kinds
 
 
@@ -195,17 +195,10 @@ def test_what_cannot_be_recorded_is_an_exit_code(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_exit_code_and_a_sentence(tmp_path: Path) -> None:
-    require.root()
-    mount = require.program("mount")
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    subprocess.run([mount, "-t", "tmpfs", "-o", "size=16k", "tmpfs", spool], check=True)
-    try:
-        result = log(spool, "--run", "run", "a=1", "text=" + "x" * 100_000)
-        more = log(spool, "--run", "run", "a=2")
-        found = rows(spool)
-    finally:
-        subprocess.run(["umount", spool], check=True)
+    with SmallDisk(tmp_path / "disk", 16 * 1024) as disk:
+        result = log(disk.path, "--run", "run", "a=1", "text=" + "x" * 100_000)
+        more = log(disk.path, "--run", "run", "a=2")
+        found = rows(disk.path)
 
     assert result.returncode == 1
     assert "No space left" in result.stderr
