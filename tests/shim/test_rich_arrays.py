@@ -355,6 +355,17 @@ def test_histograms_are_numpys_with_and_without_numpy(values: Any, bins: int) ->
     assert np.abs(np.cumsum(alone[0]) - np.cumsum(counts)).max() <= values.size * 0.02 + 1
 
 
+@pytest.mark.parametrize("bins", [3, 10, 64, 500])
+def test_without_numpy_a_value_on_an_edge_counts_to_the_bin_above(bins: int) -> None:
+    for least, width in np.random.default_rng(SEED).normal(size=(50, 2)):
+        edges = histogram._count_without_numpy([least, least + abs(width)], bins)[1]
+
+        counts, same_edges, _ = histogram._count_without_numpy(edges, bins)
+
+        assert same_edges == edges
+        assert counts == [1] * (bins - 1) + [2]
+
+
 def test_nothing_finite_and_nearly_equal_numbers_have_histograms(logged: Logged) -> None:
     nearly = np.array([1.0, np.nextafter(np.float32(1), 2)], np.float32)
 
