@@ -131,6 +131,22 @@ if sys.argv[1] == "crashed":
         assert listed(tmp_path, "--state", run) == [run]
 
 
+def test_where_no_run_was_found_is_said(tmp_path: Path) -> None:
+    nowhere = {"TRACKER_DIR": str(tmp_path / "a"), "XDG_STATE_HOME": str(tmp_path / "b")}
+
+    results = [
+        tracker_command("ls", **nowhere),
+        tracker_command("ls", tmp_path),
+        tracker_command("ls", "--json", **nowhere),
+    ]
+
+    assert [result.returncode for result in results] == [0, 0, 0]
+    assert f"no such run in {tmp_path / 'a'}, " in results[0].stderr
+    assert f"{tmp_path / 'b'}/tracker/spool" in results[0].stderr
+    assert results[1].stderr == f"tracker ls: no such run in {tmp_path}\n"
+    assert json.loads(results[2].stdout) == []
+
+
 def test_a_wrong_directory_is_named(tmp_path: Path) -> None:
     result = tracker_command("ls", tmp_path / "none")
 

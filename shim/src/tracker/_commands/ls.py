@@ -5,7 +5,7 @@ import os
 import time
 from typing import Iterable, List
 
-from .found import FoundRun, find_runs, runs_of_user
+from .found import FoundRun, find_runs, roots, runs_of_user
 from .printing import complain, parser, printable, say, size
 from .run_state import STATES
 
@@ -39,6 +39,8 @@ def main(argv: List[str]) -> int:
     runs = sorted((run for run in found if _is_wanted(run, options)), key=lambda run: run.started)
     if options.last is not None:
         runs = runs[-options.last :] if options.last > 0 else []
+    if not runs:
+        complain("tracker ls: no such run in %s" % (options.directory or ", ".join(roots(os.environ))))
     if options.json:
         import json
 
