@@ -40,9 +40,9 @@ def main(argv: List[str]) -> int:
         "with what was not committed. Everything goes into a new directory.",
         "    tracker restore k2v9x0p1ab\n"
         "    tracker restore vision/k2v9x0p1ab --into before-the-fix\n\n"
-        "DIR/files and DIR/media are the run's files, DIR/config.json its config, DIR/run.json its "
-        "description, DIR/source its code.\n"
-        "Exit codes: 0: all of it is there; 1: something is missing, and what; 2: wrong arguments.",
+        "DIR/files and DIR/media are the run's files, DIR/config.json its config,\n"
+        "DIR/run.json its description, DIR/source its code.\n"
+        "Exit codes: 0: all is there, 1: something is missing, and what, 2: wrong arguments.",
     )
     arguments.add_argument(
         "run", metavar="RUN", help="its directory, id or name, project/id or entity/project/id"
