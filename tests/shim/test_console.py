@@ -359,6 +359,24 @@ def test_a_daemon_that_keeps_the_output_does_not_keep_the_recording(start: Start
     assert "daemon 0" in lines and "training ends" in lines and "daemon 64" not in lines
 
 
+def test_what_children_write_after_the_runs_end_is_shown_and_not_recorded(tmp_path: Path) -> None:
+    script = """
+        import subprocess, time, tracker
+        tracker.init()
+        child = subprocess.Popen(["sh", "-c", "echo before; read line; echo after"], stdin=subprocess.PIPE)
+        print("printed", flush=True)
+        time.sleep(0.3)
+        tracker.finish()
+        child.communicate(b"go on\\n")
+        print("end")
+    """
+
+    out, _ = run(script, tmp_path)
+
+    assert sorted(out.splitlines()) == [b"after", b"before", b"end", b"printed"]
+    assert sorted(recorded(tmp_path)["stdout"]) == ["before", "printed"]
+
+
 def test_a_program_that_takes_this_ones_place_goes_on_writing(tmp_path: Path) -> None:
     script = """
         import os, tracker

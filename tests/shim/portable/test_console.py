@@ -211,6 +211,13 @@ print("no end", end="")
 tracker.finish()
 print(" after")
 assert "write" not in vars(sys.stdout)
+tracker.init(id="below")
+below = sys.stdout.write
+sys.stdout.write = lambda text: below(text)
+print("in")
+tracker.finish()
+print("out")
+del sys.stdout.write
 tracker.init(id="two")
 kept, sys.stdout = sys.stdout, None
 print("to nobody")
@@ -225,8 +232,9 @@ except ValueError:
         )
 
         self.assertEqual(self.console("one"), (["printed 1", "100%", "a", "b", "no end"], ["warned"]))
+        self.assertEqual(self.console("below"), (["in"], []))
         self.assertEqual(self.console("two"), ([], []))
-        self.assertEqual(len(self.streams()), 2)
+        self.assertEqual(len(self.streams()), 3)
 
     def test_wrap_and_log_from_many_threads_neither_hang_nor_mix_lines(self):
         self.record(
