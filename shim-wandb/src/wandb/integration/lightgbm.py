@@ -31,7 +31,7 @@ class _Callback:
 
     def __call__(self, env: "Any") -> None:
         values: "Dict[str, Any]" = {}
-        names = {}
+        names: "Dict[str, str]" = {}
         for result in env.evaluation_result_list or ():
             metric, named = _named(result)
             values.update(named)
