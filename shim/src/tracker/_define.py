@@ -116,7 +116,7 @@ class Definitions:
             if metric.summary and metric.summary not in (["last"], ["copy"]):
                 return False
             step = metric.step_metric
-            if metric.step_sync and step and step != name and step not in names:
+            if metric.step_sync and step and step not in names:
                 return False
         return True
 

@@ -56,6 +56,8 @@ class Define(Recording):
             run.define_metric("acc", summary="best", goal="maximize")
             run.define_metric("err", summary="best")
             run.define_metric("quiet*", summary="none")
+            run.define_metric("quiet/loud*", summary="max")
+            run.define_metric("quiet/loud/not*", summary="none")
             run.define_metric("copied", summary="copy")
             run.define_metric("hand", summary="max")
             for value in (3.0, 1.0, float("nan"), 2.0):
@@ -67,6 +69,9 @@ class Define(Recording):
             found = dict(run.summary)
             assert found["loss"] == {"min": 1.0, "max": 3.0, "mean": 2.0, "first": 3.0, "last": 2.0}, found
             assert found["acc"] == {"best": 3.0} and found["err"] == {"best": 1.0}, found
+            run.log({"quiet/loud/a": 1, "quiet/loud/not/a": 1, "quiet/loud": 2})
+            found = dict(run.summary)
+            assert sorted(name for name in found if "quiet" in name) == ["quiet/loud", "quiet/loud/a"]
             assert "quiet/a" not in found and found["copied"] == found["plain"] == 2.0 and found["hand"] == 5
             """
         )

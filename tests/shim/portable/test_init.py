@@ -89,6 +89,20 @@ class Init(Recording):
         self.assertEqual(len(self.streams()), 4)
         self.assertIn("settings is a dict or", err)
 
+    def test_inside_tracker_run_the_project_of_the_supervisor_stands(self):
+        variables = {"TRACKER_SUPERVISED": "x1", "TRACKER_RUN_ID": "x1", "TRACKER_PROJECT": "supervised"}
+        script = """
+            import tracker
+            run = tracker.init(project="mine", name="n")
+            assert (run.id, run.project, run.name) == ("x1", "supervised", "n")
+            run = tracker.init(project="mine", id="other")
+            assert (run.id, run.project) == ("other", "mine")
+            """
+
+        _, err = self.run_script(script, **variables)
+
+        self.assertEqual(err.count("is ignored"), 1)
+
     def test_reinit_says_what_becomes_of_an_open_run(self):
         self.run_script(
             """
@@ -108,6 +122,7 @@ class Init(Recording):
             assert four.finished and tracker.run is five
             six = tracker.init(id="six", reinit="create_new")
             six.log({"c": 1})
+            assert tracker._session._others == [six], "ended runs are kept in memory"
             """
         )
 
@@ -321,9 +336,15 @@ class Config(Recording):
             class Node:  # as omegaconf.DictConfig has it
                 def __init__(self, values): self._values = values
                 def keys(self): return self._values.keys()
-                def __getitem__(self, name): return self._values[name]
+                def __getitem__(self, name):
+                    if name == "missing": raise RuntimeError("mandatory")
+                    return self._values[name]
+            class Items:  # as omegaconf.ListConfig has it
+                def __len__(self): return 2
+                def __iter__(self): return iter([1, 2])
+                def __getitem__(self, index): return index + 1
             run = tracker.init(config=Flags())
-            run.config.update(Node({"model": Node({"depth": 3, "sizes": [1, 2]})}))
+            run.config.update(Node({"model": Node({"depth": 3, "sizes": Items()}), "missing": 0}))
             run.config.update(collections.namedtuple("Pair", "left right")(1, 2)._asdict())
             run.config.update(argparse.Namespace(epochs=5, nested=argparse.Namespace(x=1)))
             run.config.setdefaults({"lr": 9, "batch": 8})
@@ -340,6 +361,7 @@ class Config(Recording):
             {
                 "lr": 0.1,
                 "model": {"depth": 3, "sizes": [1, 2]},
+                "missing": "<RuntimeError>",
                 "left": 1,
                 "right": 2,
                 "epochs": 5,
