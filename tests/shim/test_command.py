@@ -147,6 +147,22 @@ def test_where_no_run_was_found_is_said(tmp_path: Path) -> None:
     assert json.loads(results[2].stdout) == []
 
 
+def test_a_working_directory_that_is_gone_is_in_nobodys_way(tmp_path: Path) -> None:
+    record_two_runs(tmp_path)
+    command = f"mkdir gone && cd gone && rmdir ../gone && exec {sys.executable} -m tracker ls"
+
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env=environment(TRACKER_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["RUN", "first", "second"]
+
+
 def test_a_wrong_directory_is_named(tmp_path: Path) -> None:
     result = tracker_command("ls", tmp_path / "none")
 

@@ -49,8 +49,16 @@ class _Stream(NamedTuple):
 
 def roots(environ: Mapping[str, str], directory: Optional[str] = None) -> List[str]:
     """Return the spools that init() would use here, in that order, whether they exist or not."""
-    variable = environ.get("TRACKER_DIR") or read_settings(environ, os.getcwd()).get("dir")
+    variable = environ.get("TRACKER_DIR") or read_settings(environ, working_directory()).get("dir")
     return [root for root, _ in candidate_roots(directory, variable, environ)]
+
+
+def working_directory() -> str:
+    """Return where settings are looked for: the root where the working directory is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return os.sep
 
 
 def runs_of_user(environ: Mapping[str, str]) -> Iterator[FoundRun]:

@@ -9,6 +9,7 @@ from .._credentials import store_key
 from .._settings import Settings
 from .._settings_file import read_settings
 from .._spool import candidate_roots
+from .found import working_directory
 from .printing import complain, parser, say
 
 
@@ -40,7 +41,7 @@ def main(argv: List[str]) -> int:
     options = arguments.parse_args(argv)
     if options.key is not None:
         arguments.error("a key on a command line is shown to everybody on this machine: pipe it in instead")
-    files = read_settings(os.environ, os.getcwd())
+    files = read_settings(os.environ, working_directory())
     server = options.server or os.environ.get("TRACKER_BASE_URL") or files.get("base_url")
     settings = Settings({"base_url": server, "account": options.account, "api_key": _read_key()}, {})
     if settings.problems or not settings.api_key:
