@@ -60,14 +60,8 @@ def arguments_in(settings: Any) -> Dict[str, Any]:
 
 def settings_shown(settings: Any, run: Any) -> Dict[str, Any]:
     """Return what run.settings shows. The API key is nobody's business."""
-    shown = (
-        {
-            name: value
-            for name, value in vars(settings).items()
-            if not name.startswith("_") and name not in ("api_key", "problems", "role")
-        }
-        if settings is not None
-        else {}
-    )
+    hidden = ("api_key", "problems", "role")
+    found = {name: value for name, value in vars(settings).items() if name[0] != "_"}
+    shown = {name: value for name, value in found.items() if name not in hidden}
     shown.update(id=run.id, name=run.name, project=run.project, entity=run.entity, mode=run.mode)
     return shown

@@ -90,6 +90,10 @@ class RunFacts(RunState):
         """The settings that the run began with, by the names of init()'s arguments."""
         from ._public_settings import Settings, settings_shown
 
+        if self._settings is None:  # a run that was begun by another process, or none
+            from ._wishes import Wishes
+
+            self._settings = Wishes({}, {}, False).settings
         return Settings(**settings_shown(self._settings, self))
 
     @settings.setter

@@ -6,7 +6,7 @@ names that begin so; of several that fit the longest counts, and one of the very
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 #: More are not looked at.
 DEFINITIONS_MAX = 1000
@@ -26,8 +26,7 @@ class Definition:
     step_metric: str | None = None
 
 
-@dataclass(frozen=True)
-class Extremes:
+class Extremes(NamedTuple):
     """What is kept of a metric as it comes in. min and max are None where no value was finite."""
 
     last: float
@@ -74,6 +73,8 @@ class Definitions:
 
         mean and first are asked where a definition wants them, since they take reading all points.
         """
+        if not self._exact and not self._globs:
+            return {name: extremes.last for name, extremes in metrics}
         found: dict[str, Any] = {}
         for name, extremes in metrics:
             definition = self.of(name)
