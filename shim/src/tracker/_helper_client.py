@@ -13,7 +13,7 @@ import struct
 import sys
 import threading
 import weakref
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 import msgpack
 
@@ -43,6 +43,8 @@ _FIRST_FD = 3
 #: Descriptors are duplicated up here before they are put in their places, so that none is overwritten.
 _ABOVE = 64
 _FULL = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
+
+_Result = TypeVar("_Result")
 
 _SHELL = "/bin/sh"
 #: Ends as soon as it has started the helper, which is then nobody's child.
@@ -108,7 +110,9 @@ class HelperClient:
         self._pid = os.getpid()
         self._fd = fd
         self._identity = _identity(fd)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        #: A call is under way. With the lock held, this means: in a frame that we interrupted.
+        self._busy = False
         self._unsent = b""
         self._received = b""
         if hasattr(os, "register_at_fork"):
@@ -117,11 +121,8 @@ class HelperClient:
             os.register_at_fork(after_in_child=lambda: _forget(found()))
 
     def alive(self) -> bool:
-        """Return whether the helper is there, and this the process that it works for."""
-        with self._lock:
-            if self._is_ours():
-                self._receive()
-            return self._fd >= 0 and self._is_ours()
+        """Return whether the helper is there, this the process that it works for, and no call under way."""
+        return self._alone(self._look, False)
 
     def send(self, task: str, message: Any, descriptors: Sequence[int] = ()) -> bool:
         """Send a task a message of plain values. False: there is no helper, or it takes no more."""
@@ -133,32 +134,12 @@ class HelperClient:
             return False
         if len(frame) > MESSAGE_BYTES_MAX:
             return False
-        with self._lock:
-            if not self._is_ours():
-                return False
-            self._unsent = self._unsent[self._try_send(self._unsent) :]
-            sent = 0
-            if not self._unsent:
-                sent = self._try_send(frame, descriptors)
-            if self._fd < 0:
-                return False
-            if sent:
-                self._unsent = frame[sent:]
-                return True
-            if len(self._unsent) + len(bare) > _UNSENT_BYTES_MAX:
-                return False
-            self._unsent += bare  # goes with the next message; descriptors cannot wait
-            return True
+        return self._alone(lambda: self._send(frame, bare, descriptors), False)
 
     def problems(self) -> List[str]:
         """Return what is wrong since this was last asked: files that could not be kept, work not taken."""
-        with self._lock:
-            if self._is_ours():
-                self._receive()
-            found, self._received = unpack_frames(self._received)
-            if self._is_ours() and not self._flush():
-                found.append("the helper process does not take its work: files may be missing")
-        return [str(each) for each in found]
+        nothing: List[str] = []
+        return self._alone(self._problems, nothing)
 
     def close(self, code: Optional[int] = None) -> None:
         """Tell the helper that the run is over in this process. It does what is left and ends."""
@@ -171,9 +152,49 @@ class HelperClient:
         if fd >= 0 and _identity(fd) == self._identity:
             os.close(fd)
 
+    def _alone(self, call: Callable[[], _Result], otherwise: _Result) -> _Result:
+        """Do something with the lock held; not in a fork, nor in a signal handler that interrupted this."""
+        # The pid first: in a fork the lock may be held by a thread that is not there.
+        if self._pid != os.getpid():
+            return otherwise
+        with self._lock:
+            if self._busy or not self._is_ours():
+                return otherwise
+            try:
+                self._busy = True
+                return call()
+            finally:
+                self._busy = False
+
+    def _look(self) -> bool:
+        self._receive()
+        return self._is_ours()
+
+    def _send(self, frame: bytes, bare: bytes, descriptors: Sequence[int]) -> bool:
+        self._unsent = self._unsent[self._try_send(self._unsent) :]
+        sent = 0
+        if not self._unsent:
+            sent = self._try_send(frame, descriptors)
+        if self._fd < 0:
+            return False
+        if sent:
+            self._unsent = frame[sent:]
+            return True
+        if len(self._unsent) + len(bare) > _UNSENT_BYTES_MAX:
+            return False
+        self._unsent += bare  # goes with the next message; descriptors cannot wait
+        return True
+
+    def _problems(self) -> List[str]:
+        self._receive()
+        found, self._received = unpack_frames(self._received)
+        if self._is_ours() and not self._flush():
+            found.append("the helper process does not take its work: files may be missing")
+        return [str(each) for each in found]
+
     def _is_ours(self) -> bool:
         # Somebody may have closed all descriptors, and this number may be a connection of his now.
-        return self._fd >= 0 and self._pid == os.getpid() and _identity(self._fd) == self._identity
+        return self._fd >= 0 and _identity(self._fd) == self._identity
 
     def _flush(self) -> bool:
         """Send what is left, and wait a little for the helper to take it."""

@@ -35,9 +35,11 @@ INTRODUCTION_S = 30.0
 LOOK_INTERVAL_S = 1.0
 #: Tasks that have not returned so long after the run's end are left as they are.
 ENDING_S_MAX = 6 * 3600.0
+#: No more is taken in while so many messages wait for their task, or so many descriptors with them.
+WAITING_MESSAGES_MAX = 1000
+WAITING_DESCRIPTORS_MAX = 64
+_WAITING_LOOK_S = 0.1
 _READ_BYTES = 64 * 1024
-#: So much is taken in at once: a training that never stops sending must not keep its end from being seen.
-_READS_MAX = 64
 
 
 class Stop:
@@ -71,37 +73,53 @@ class Connection:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
         self._socket.setblocking(False)
         self._data = b""
-        self._descriptors: List[int] = []
+        #: Descriptors that came, a list for each message that brings any.
+        self._descriptors: List[List[int]] = []
         self.open = True
+        #: There was nothing to read at the last look.
+        self.idle = False
 
     def fileno(self) -> int:
         """Return the descriptor, for poll()."""
         return self._socket.fileno()
 
     def receive(self) -> List[Tuple[str, Any, List[int]]]:
-        """Return (task, message, descriptors) of what has arrived. Does not wait."""
-        for _ in range(_READS_MAX):
-            try:
-                data, more, _, _ = self._socket.recvmsg(
-                    _READ_BYTES, socket.CMSG_SPACE(struct.calcsize("i") * DESCRIPTORS_MAX)
-                )
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError:
-                data, more = b"", []
-            for level, kind, rights in more:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    self._descriptors += struct.unpack("%di" % (len(rights) // 4), rights)
-            self._data += data
-            if not data:
-                self.open = False
-                break
+        """Return (task, message, descriptors) of some of what has arrived. Does not wait."""
+        self.idle = False
+        try:
+            data, more, flags, _ = self._socket.recvmsg(
+                _READ_BYTES, socket.CMSG_SPACE(struct.calcsize("i") * DESCRIPTORS_MAX)
+            )
+        except (BlockingIOError, InterruptedError):
+            self.idle = True
+            return []
+        except OSError:
+            data, more, flags = b"", [], 0
+        self._take(more, bool(flags & socket.MSG_CTRUNC))
+        self._data += data
+        self.open = bool(data)
         frames, self._data = unpack_frames(self._data)
         found = []
         for task, message, number in frames:
-            found.append((task, message, self._descriptors[:number]))
-            del self._descriptors[:number]
+            came = self._descriptors.pop(0) if number and self._descriptors else []
+            if len(came) != number:  # the kernel gave not all: none can be told from the others
+                _close(came)
+                came = []
+            found.append((task, message, came))
         return found
+
+    def _take(self, more: List[Any], cut: bool) -> None:
+        # What comes with one read belongs to the message that begins there: the kernel never joins two.
+        came: List[int] = []
+        for level, kind, rights in more:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                number = len(rights) // struct.calcsize("i")
+                came += struct.unpack("%di" % number, rights[: number * struct.calcsize("i")])
+        if cut:
+            _close(came)
+            came = []
+        if came or cut:
+            self._descriptors.append(came)
 
     def report(self, text: str) -> None:
         """Tell the training of a problem, where it still listens."""
@@ -177,10 +195,10 @@ def _serve(connection: Connection, given: Dict[str, Any], tasks: Dict[str, Any],
     training = Training(given["process"]["pid"], given["process"]["started"])
     recorder = _recorder(given)
     stop = Stop()
-    inboxes: Dict[str, Any] = {}
+    inboxes = _Inboxes()
     threads = []
     for name, spec in tasks.items():
-        inboxes[name] = spec["inbox"] = queue.Queue()
+        spec["inbox"] = inboxes.add(name)
         spec["report"] = connection.report
         thread = threading.Thread(
             target=_do, args=(name, spec, recorder, stop, connection), name=name, daemon=True
@@ -188,8 +206,7 @@ def _serve(connection: Connection, given: Dict[str, Any], tasks: Dict[str, Any],
         thread.start()
         threads.append(thread)
     _pass_on(connection, training, waiting, inboxes, stop)
-    for inbox in inboxes.values():
-        inbox.put(None)
+    inboxes.end()
     deadline = time.monotonic() + ENDING_S_MAX
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
@@ -208,35 +225,81 @@ def _do(
             connection.report(text)
 
 
+class _Inboxes:
+    """Messages on their way to the tasks."""
+
+    def __init__(self) -> None:
+        self._queues: Dict[str, Any] = {}
+        self._descriptors: List[int] = []
+
+    def add(self, name: str) -> Any:
+        """Return the queue of a task."""
+        self._queues[name] = queue.Queue()
+        return self._queues[name]
+
+    def put(self, name: str, message: Any, descriptors: List[int]) -> None:
+        """Hand a message to a task, which closes the descriptors."""
+        if name not in self._queues:
+            _close(descriptors)
+            return
+        self._queues[name].put((message, descriptors))
+        self._descriptors.append(len(descriptors))
+
+    def end(self) -> None:
+        """Say that nothing comes any more."""
+        for each in self._queues.values():
+            each.put(None)
+
+    @property
+    def full(self) -> bool:
+        """Whether more has to wait."""
+        waiting = sum(each.qsize() for each in self._queues.values())
+        # Messages are taken in order: those that wait are the last ones put.
+        del self._descriptors[: len(self._descriptors) - waiting]
+        return waiting >= WAITING_MESSAGES_MAX or sum(self._descriptors) >= WAITING_DESCRIPTORS_MAX
+
+
 def _pass_on(
-    connection: Connection, training: Training, waiting: List[Any], inboxes: Dict[str, Any], stop: Stop
+    connection: Connection, training: Training, waiting: List[Any], inboxes: _Inboxes, stop: Stop
 ) -> None:
     """Hand messages to the tasks until the run is over."""
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    if training.fileno() >= 0:
-        poll.register(training.fileno(), select.POLLIN)
-    listening = True
     while True:
         # Looked at before its messages are: then its last one has arrived.
         gone = training.is_gone()
-        waiting += connection.receive() if connection.open else []
+        full = inboxes.full
+        if connection.open and not full:
+            waiting += connection.receive()
         for task, message, received in waiting:
             if task == "close":
                 stop.set(code=message.get("code"))
-            elif task in inboxes:
-                inboxes[task].put((message, received))
-        del waiting[:]
+            else:
+                inboxes.put(task, message, received)
         if stop.is_set():
             return
-        if gone:
+        if gone and (connection.idle or not connection.open):
             stop.set(vanished=True)
             return
-        if listening and not connection.open:
-            # It closed its end without a word, as programs do that close all descriptors: it still lives.
-            listening = False
-            poll.unregister(connection.fileno())
-        poll.poll(None if training.fileno() >= 0 else LOOK_INTERVAL_S * 1000)
+        if full or connection.idle or not connection.open:
+            _sleep(connection, training, gone, full)
+        del waiting[:]
+
+
+def _sleep(connection: Connection, training: Training, gone: bool, full: bool) -> None:
+    """Wait for something to happen."""
+    poll = select.poll()
+    # A training that closed its end without a word, as programs do that close all descriptors, still lives.
+    if connection.open and not full:
+        poll.register(connection.fileno(), select.POLLIN)
+    watched = training.fileno() >= 0 and not gone
+    if watched:
+        poll.register(training.fileno(), select.POLLIN)
+    wait_s = _WAITING_LOOK_S if full else None if watched else LOOK_INTERVAL_S
+    poll.poll(None if wait_s is None else wait_s * 1000)
+
+
+def _close(descriptors: List[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
 
 
 def _await_introduction(connection: Connection) -> List[Any]:
