@@ -282,12 +282,10 @@ def test_agent_ships_what_they_write(server: ServerProcess, tmp_path: Path) -> N
 
 def test_sync_ships_what_no_agent_took(server: ServerProcess, tmp_path: Path) -> None:
     assert write(command_of("bash"), tmp_path, "by-sync", 20).returncode == 0
-    key = tmp_path / "key"
-    key.write_text(server.ingest_key)
-    key.chmod(0o600)
-    arguments = ("sync", tmp_path / str(os.geteuid()) / "by-sync", "--server", server.url, "--key-file", key)
+    environ = {"TRACKER_DIR": str(tmp_path)}
+    succeeds(tracker_command("login", "--server", server.url, stdin=server.ingest_key, **environ))
 
-    said = succeeds(tracker_command(*arguments))
+    said = succeeds(tracker_command("sync", "by-sync", "--server", server.url + "/", **environ))
 
     assert "done: 1 of 1 streams of 1 runs" in said
     assert len(read_points(server, "by-sync", "loss", "writers")) == 20

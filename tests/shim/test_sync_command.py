@@ -17,11 +17,11 @@ def record(spool: Path, run: str = "run", **more: str) -> Path:
     return spool / str(os.geteuid()) / run
 
 
-def agent_that_tells(directory: Path) -> str:
-    """Put a tracker-agent that prints its arguments on a PATH, and return that."""
+def agent_that_tells(directory: Path, more: str = "") -> str:
+    """Put a tracker-agent that prints its arguments on a PATH, and return that. more: what else it does."""
     program = directory / "tracker-agent"
     directory.mkdir()
-    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 7\n')
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n' + more + "\nexit 7\n")
     program.chmod(0o755)
     return f"{directory}:{os.environ['PATH']}"
 
@@ -51,6 +51,25 @@ def test_the_agents_command_gets_directories_and_options_and_its_status_counts(t
     assert plain.stdout.split() == ["sync", "--", str(run)]
     options = ["--wait", "--server", "https://s", "--key-file", "k", "--ca-file", "c"]
     assert full.stdout.split() == ["sync", *options, "--", str(tmp_path / "spool"), str(run)]
+
+
+def test_only_the_key_of_the_very_server_is_handed_on_and_never_as_an_argument(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    run = record(spool)
+    path = agent_that_tells(tmp_path / "bin", 'echo "key ${TRACKER_API_KEY:-none}"')
+    for server, key in (("https://a", "tk_1_a"), ("https://b", "tk_2_b")):
+        succeeds(tracker_command("login", "--server", server, stdin=key, TRACKER_DIR=str(spool)))
+
+    def told(*arguments: str, **more: str) -> str:
+        result = tracker_command("sync", run, *arguments, PATH=path, TRACKER_DIR=str(spool), **more)
+        assert "tk_" not in result.stdout.partition("key ")[0]
+        return result.stdout.splitlines()[-1]
+
+    assert told("--server", "https://b/") == "key tk_2_b"
+    assert told("--server", "https://c") == "key none"
+    assert told() == "key none"
+    assert told("--server", "https://b", TRACKER_API_KEY="mine") == "key mine"
+    assert told("--server", "https://b", TRACKER_ACCOUNT="team") == "key none"
 
 
 def test_without_an_agent_it_is_said_what_to_do(tmp_path: Path) -> None:

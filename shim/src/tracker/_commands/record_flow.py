@@ -99,18 +99,19 @@ class RunFlow:
         )
 
     def _timed(self, stream: bytes) -> Iterator[Tuple[int, bytes, Entry]]:
-        """Yield a stream's entries with a time that never falls, so that they stay in order when merged."""
-        latest = 0
+        """Yield a stream's entries in their order, each with what it is merged by.
+
+        Clocks go back, and gaps have no time: such an entry comes right behind the one before it.
+        """
         try:
             for item in self._readers[stream].read():
                 entry = _entry(stream, item)
                 if entry is not None:
-                    latest = max(latest, entry.time or 0)
-                    yield latest, stream, entry
+                    yield entry.time or 0, stream, entry
         except (OSError, DivergedError) as error:
             self._broken[stream] = str(error)
             at = self._readers[stream].position
-            yield latest, stream, Entry(stream, at, GAP, None, {"reason": "cannot be read: %s" % error})
+            yield 0, stream, Entry(stream, at, GAP, None, {"reason": "cannot be read: %s" % error})
 
 
 def _entry(stream: bytes, item: Item) -> Optional[Entry]:

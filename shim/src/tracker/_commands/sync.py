@@ -7,7 +7,8 @@ import subprocess
 import sys
 from typing import List, Optional
 
-from .found import NotFound, find_run
+from .._credentials import read_keys
+from .found import NotFound, find_run, roots
 from .printing import complain, parser
 
 _MISSING = (
@@ -39,7 +40,9 @@ def main(argv: List[str]) -> int:
     arguments.add_argument("--wait", action="store_true", help="until the server has everything")
     arguments.add_argument("--server", metavar="URL", help="ship from here to this server")
     arguments.add_argument(
-        "--key-file", metavar="FILE", help="file with the API key for it (else TRACKER_API_KEY)"
+        "--key-file",
+        metavar="FILE",
+        help="file with the API key for it; default: TRACKER_API_KEY or that of `tracker login`",
     )
     arguments.add_argument("--ca-file", metavar="FILE", help="certificates of authorities to trust")
     options = arguments.parse_args(argv)
@@ -60,8 +63,24 @@ def main(argv: List[str]) -> int:
     ):  # fmt: skip
         if value is not None:
             command += [option, value]
+    if options.server is not None and options.key_file is None and not os.environ.get("TRACKER_API_KEY"):
+        key = kept_key(options.server, os.environ.get("TRACKER_ACCOUNT", ""))
+        if key is not None:
+            os.environ["TRACKER_API_KEY"] = (
+                key  # not an argument: those are shown to everybody on this machine
+            )
     sys.stdout.flush()
     return _become(command + ["--"] + directories)
+
+
+def kept_key(server: str, account: str) -> Optional[str]:
+    """Return the key that `tracker login` was given for this very server, None where it was given none."""
+    wanted = (server.rstrip("/"), account)
+    for root in roots(os.environ):
+        for entry in reversed(read_keys(root)):
+            if (entry["server"].rstrip("/"), entry["account"]) == wanted:
+                return entry["key"]
+    return None
 
 
 def find_agent_program() -> Optional[List[str]]:
