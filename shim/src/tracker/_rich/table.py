@@ -56,8 +56,7 @@ class Table(RichValue):
             dataframe = data
         if dataframe is not None:
             self.columns = [str(to_plain(name)) for name in dataframe.columns]
-            # As copies: the frame may change before this is logged.
-            self._base = [dataframe.iloc[:, at].to_numpy(copy=True) for at in range(len(self.columns))]
+            self._base = [_column_of(dataframe.iloc[:, at]) for at in range(len(self.columns))]
         elif hasattr(data, "dtype") and len(getattr(data, "shape", ())) == 2:
             self._name_columns(data.shape[1], named)
             self._base = [data[:, at].copy() for at in range(data.shape[1])]
@@ -106,9 +105,11 @@ class Table(RichValue):
     def add_column(self, name: Any, data: Any, optional: bool = False) -> None:  # noqa: ARG002
         """Add a column: a list or array with a cell for each row."""
         try:
-            if callable(getattr(data, "to_numpy", None)):
-                data = data.to_numpy(copy=True)
-            column = data.copy() if hasattr(data, "dtype") else list(data)
+            if hasattr(data, "iloc"):
+                column = _column_of(data)
+            else:
+                is_array = hasattr(data, "dtype") and hasattr(data, "copy")
+                column = data.copy() if is_array else list(data)
             had_columns = bool(self.columns) and bool(self._base or self._rows)
             if had_columns and len(column) != self._count():
                 raise UnsupportedError(
@@ -243,6 +244,16 @@ class JoinedTable(RichValue):
     def _encode(self, media: Media) -> Dict[str, Any]:
         tables = [table.to_record(media).data for table in self._tables]
         return {"tables": tables, "key": self._key}
+
+
+def _column_of(series: Any) -> Any:
+    """Return a pandas series as an array. As a copy: it may change before this is logged."""
+    missing = series.isna().to_numpy()
+    nullable = not type(series.dtype).__module__.startswith("numpy")  # Int64 would become float64, NA NaN
+    column = (series.astype(object) if nullable and missing.any() else series).to_numpy(copy=True)
+    if column.dtype.kind == "O":
+        column[missing] = None  # NaN among texts is nothing, not a number
+    return column
 
 
 def _to_row(row: Any) -> List[Any]:
