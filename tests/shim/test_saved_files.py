@@ -175,6 +175,38 @@ def test_a_live_file_is_kept_at_the_end_when_there_is_room_again(small_disk: Pat
     assert len(losses(small_disk)) == 1
 
 
+def test_live_follows_a_file_until_the_last_word(tmp_path: Path) -> None:
+    script = f"""
+        import os, time, tracker
+        os.chdir(r"{tmp_path}")
+        run = tracker.init(id="run")
+        def write(text):
+            with open("log", "w") as file:
+                file.write(text)
+        def wait_for(text):
+            deadline = time.time() + 60
+            while time.time() < deadline:
+                try:
+                    with open(os.path.join(run.directory, "files", "log")) as file:
+                        if file.read() == text:
+                            return
+                except OSError:
+                    pass
+                time.sleep(0.01)
+            raise SystemExit(text)
+        write("1")
+        tracker.save("log")
+        wait_for("1")
+        write("2")
+        wait_for("2")
+        write("3")
+    """
+
+    run_helped(script, tmp_path / "spool")
+
+    assert (kept(tmp_path / "spool") / "log").read_text() == "3"
+
+
 def test_a_read_only_directory_costs_a_counted_file(small_disk: Path, tmp_path: Path) -> None:
     script = f"""
         import os, subprocess, tracker

@@ -108,21 +108,6 @@ assert open(os.path.join(FILES, "a")).read() == "1"
             **HELPED,
         )
 
-    def test_live_follows_a_file_until_the_last_word(self):
-        self.run_script(
-            START
-            + """
-write("log.txt", "1")
-tracker.save("log.txt")
-wait_for(os.path.join(FILES, "log.txt"), "1")
-write("log.txt", "2")
-wait_for(os.path.join(FILES, "log.txt"), "2")
-write("log.txt", "3")
-""",
-            **HELPED,
-        )
-        self.assertEqual(self.kept(), {"log.txt": "3"})
-
     def test_live_and_end_keep_what_matches_later(self):
         self.run_script(
             START
@@ -419,6 +404,79 @@ tracker.save("b", policy="now")
             **HELPED,
         )
         self.assertEqual(self.kept(), {"a": "1", "b": "2"})
+
+    def test_forks_of_a_busy_process_do_not_hang(self):
+        self.run_script(
+            START
+            + """
+import threading
+write("a", "1")
+tracker.save("a", policy="now")
+done = []
+def save():
+    while not done:
+        tracker.save("a", policy="now")
+threads = [threading.Thread(target=save) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for _ in range(30):
+    child = os.fork()
+    if child == 0:
+        tracker.save("a", policy="now")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+done.append(True)
+for thread in threads:
+    thread.join()
+""",
+            **HELPED,
+        )
+        self.assertEqual(self.kept(), {"a": "1"})
+
+    def test_a_signal_handler_that_saves_does_not_hang(self):
+        self.run_script(
+            START
+            + """
+write("a", "1")
+caught = []
+def handle(number, frame):
+    caught.append(number)
+    tracker.save("a", policy="now")
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+deadline = time.time() + 60
+while len(caught) < 50 and time.time() < deadline:
+    tracker.save("a", policy="now")
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert len(caught) >= 50
+""",
+            **HELPED,
+        )
+        self.assertEqual(self.kept(), {"a": "1"})
+
+    def test_more_files_than_descriptors_are_kept_each_under_its_name(self):
+        self.run_script(
+            """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+"""
+            + START
+            + """
+for number in range(600):
+    write("f%d" % number, str(number))
+    tracker.save("f%d" % number, policy="now")
+write("g/x", "x")
+for number in range(40):
+    write("g/%d" % number, str(number))
+tracker.save("g/*", policy="now")
+assert run.lost == 0
+""",
+            **HELPED,
+        )
+        expected = {"f%d" % number: str(number) for number in range(600)}
+        expected.update({"g/%d" % number: str(number) for number in range(40)}, **{"g/x": "x"})
+        self.assertEqual(self.kept(), expected)
+        self.assertEqual(self.helper().of(kinds.LOST), [])
 
     def test_signals_to_the_helper_wait_for_its_work(self):
         process = self.start(
