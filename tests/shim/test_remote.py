@@ -29,8 +29,10 @@ class Door(BaseHTTPRequestHandler):
             return
         status = {"redirect": 302, "missing": 404, "forbidden": 403, "broken": 500}.get(name, 200)
         body = {
-            "json": b'{"a": 1}', "garbage": b"<html>", "missing": b'{"error": "e", "reason": "no \\u001b[31mrun"}',
-            "bytes": b"content", "query": self.path.encode(),
+            "json": b'{"a": 1}', "garbage": b"<html>",
+            "missing": b'{"error": "e", "reason": "no \\u001b[31mrun"}',
+            "bytes": b"content",
+            "query": self.path.encode(),
         }.get(name, b"")  # fmt: skip
         if name == "query":
             body = b'"%s"' % body
