@@ -61,8 +61,8 @@ class Config(AttributeMapping):
         """Set those keys that have no value yet."""
         try:
             given = to_mapping(source)
-        except UnsupportedError as error:
-            self.__dict__["_terminal"].warn("config", str(error))
+        except Exception as error:  # noqa: BLE001 - the guard: configuring must not stop a training
+            self.__dict__["_terminal"].warn("config", "config.setdefaults() failed: %s" % error)
             return
         self._set({name: value for name, value in given.items() if name not in self._values})
 

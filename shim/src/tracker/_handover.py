@@ -31,6 +31,9 @@ def attach(
     """Return the run of an `_attach_id`, or the open one of that run id; None where there is none."""
     if run is not None:
         return run
+    if not isinstance(attach_id, (str, type(None))) or not isinstance(run_id, (str, type(None))):
+        _session.terminal().warn("attach", "attach() takes the `_attach_id` of a run, or a run's id")
+        return None
     current = _session.current()
     if current is not None and not current.finished:
         if run_id in (None, current.id) and attach_id in (None, current._attach_id):  # noqa: SLF001

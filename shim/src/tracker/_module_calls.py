@@ -4,6 +4,7 @@ Their signatures are those of Run's methods of the same names (_run_calls.py; fo
 """
 
 from . import _session
+from ._values import to_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` would cost `import tracker` 5 ms
@@ -105,7 +106,8 @@ _said = set()  # type: ignore[var-annotated]  # texts that are not to be repeate
 _SAID_MAX = 1000
 
 
-def _say(level: str, text: "Any", repeat: bool) -> None:
+def _say(level: str, given: "Any", repeat: bool) -> None:
+    text = given if type(given) is str else str(to_plain(given))
     if not repeat:
         if text in _said or len(_said) >= _SAID_MAX:
             return

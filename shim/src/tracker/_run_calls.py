@@ -35,11 +35,14 @@ class RunCalls(RunFacts):
     def _hand_artifact(self, call: str, given: Any, name: Any, kind: Any, *arguments: Any) -> Any:
         """Return an artifact in any case: scripts go on with what they get."""
         found = self._hand("_artifacts", call, (given, name, kind) + arguments)
-        if found is not None or not (isinstance(given, (str, bytes)) or hasattr(given, "__fspath__")):
-            return given if found is None else found
-        from ._artifacts import Artifact
+        if found is not None:
+            return found
+        try:
+            from ._artifacts import Artifact
 
-        return Artifact(str(name or os.path.basename(os.fsdecode(given))), str(kind or "unspecified"))
+            return Artifact(str(name or os.path.basename(os.fsdecode(given))), str(kind or "unspecified"))
+        except Exception:  # noqa: BLE001 - no path: an Artifact, or what was warned of already
+            return given
 
     # Files
 

@@ -210,7 +210,7 @@ class RunState:
         given = to_plain(tags)
         if not isinstance(given, list):
             given = [] if given is None else [given]
-        self._set_field("tags", [str(tag) for tag in given])
+        self.record_fields({"tags": [str(tag) for tag in given]})
 
     @property
     def config(self) -> Config:
@@ -237,7 +237,7 @@ class RunState:
         self.record(RUN, lambda recorder: RunBody(recorder.time(), fields).encode(), "run")
 
     def _set_field(self, name: str, value: Any) -> None:
-        self.record_fields({name: value if isinstance(value, list) else str(to_plain(value))})
+        self.record_fields({name: str(to_plain(value))})
 
     def _record_config(self, values: Dict[str, Any], removed: List[str]) -> None:
         self.record(CONFIG, lambda recorder: Patch(recorder.time(), values, removed).encode(), "config")
@@ -293,13 +293,12 @@ class RunState:
 
     def _to_stored(self, name: str, value: Any) -> Any:
         """Return what the summary keeps of a value set by hand; a picture or table becomes a file."""
-        if value is None or isinstance(value, (int, float, str, dict, list, tuple)) or hasattr(value, "item"):
-            return to_plain(value)
         shown = None
         try:
-            from . import _rich
+            simple = value is None or isinstance(value, (int, float, str, dict, list, tuple))
+            if not simple and not self._disabled and not hasattr(value, "item"):
+                from . import _rich
 
-            if not self._disabled:
                 shown = _rich.to_summary(value, self.directory, name)
         except Exception as error:  # noqa: BLE001 - pictures are foreign code
             self._warn("summary", "summary[%r] is kept as text: %s" % (name, error))

@@ -4,8 +4,10 @@ A setting that cannot be used is replaced and noted in `problems`; a typing mist
 script must not cost the job.
 """
 
+import os
 from typing import Any, Dict, List, Mapping, Optional
 
+from ._values import to_plain
 from .protocol.header import GPU_CHARACTERS_MAX, SERVER_CHARACTERS_MAX, valid_account, valid_run_id
 
 MODES = {
@@ -68,7 +70,7 @@ class Settings:
         self.resume = self._resume()
         self.rank = self._rank()
         self.gpus = self._gpus()
-        self.dir = self._text("dir", None)
+        self.dir = self._dir()
         self.dir_variable = environ.get("TRACKER_DIR") or self._in_file.get("dir") or None
         self.server = self._server()
         self.api_key = self._api_key()
@@ -93,17 +95,38 @@ class Settings:
 
     def _given(self, name: str, variable: Optional[str]) -> Any:
         value = self._arguments.get(name)
+        if value is not None and not self._is_readable(name, value):
+            value = None
         if value is None and variable is not None:
             value = self._environ.get(variable) or self._in_file.get(name) or None
         return value
 
+    def _is_readable(self, name: str, value: Any) -> bool:
+        """Return whether an argument is of a kind that can be read without surprises; else note it."""
+        if isinstance(value, (str, bytes, int, float, list, tuple, dict, set)):
+            return True
+        try:
+            str(value)
+            if hasattr(type(value), "__fspath__"):
+                os.fspath(value)
+        except Exception as error:  # noqa: BLE001 - foreign objects raise anything
+            self.problems.append("%s cannot be read (%s); ignored" % (name, type(error).__name__))
+            return False
+        return True
+
     def _text(self, name: str, variable: Optional[str]) -> Optional[str]:
         value = self._given(name, variable)
-        return None if value is None else str(value)
+        return None if value is None else str(to_plain(value))
 
     def _flag(self, name: str, variable: str) -> bool:
         value = self._given(name, variable)
-        return value.lower() in _YES if isinstance(value, str) else bool(value)
+        if isinstance(value, str):
+            return value.lower() in _YES
+        try:
+            return bool(value)
+        except Exception:  # noqa: BLE001 - an array of several values, a foreign object
+            self.problems.append("%s is true or false, not a %s; ignored" % (name, type(value).__name__))
+            return False
 
     def _mode(self) -> str:
         given = self._text("mode", "TRACKER_MODE")
@@ -115,14 +138,22 @@ class Settings:
             )
         return MODES.get(given, "online")
 
+    def _dir(self) -> Optional[str]:
+        given = self._given("dir", None)
+        if isinstance(given, (str, bytes)) or hasattr(type(given), "__fspath__"):
+            return os.fsdecode(given) or None
+        if given is not None:
+            self.problems.append("dir is the path of a directory, not a %s; ignored" % type(given).__name__)
+        return None
+
     def _resume(self) -> Optional[str]:
-        given = self._given("resume", "TRACKER_RESUME")
-        if given is None or given is False or str(given).lower() in ("false", "0", ""):
+        given = self._text("resume", "TRACKER_RESUME")
+        if given is None or given.lower() in ("false", "0", ""):
             return None
-        if given is True or str(given).lower() in ("true", "1"):
+        if given.lower() in ("true", "1"):
             return "auto"
         if given in RESUMES:
-            return str(given)
+            return given
         self.problems.append("resume %r is not one of %s; ignored" % (given, ", ".join(RESUMES)))
         return None
 
@@ -162,9 +193,9 @@ class Settings:
         if isinstance(given, str):
             return [part.strip() for part in given.split(",") if part.strip()]
         try:
-            return [str(part) for part in given]
-        except TypeError:
-            return [str(given)]
+            return [str(to_plain(part)) for part in given]
+        except Exception:  # noqa: BLE001 - nothing to iterate over, or not to the end
+            return [str(to_plain(given))]
 
     def _rank(self) -> Optional[int]:
         for variable in _RANK_VARIABLES:

@@ -47,8 +47,8 @@ class Wishes:
         given = self._settings_argument(arguments)
         given.update((name, value) for name, value in arguments.items() if value is not None)
         self.reinit = self._reinit(given.pop("reinit", None))
-        self.allow_val_change = bool(given.pop("allow_val_change", None))
-        if wandb and given.get("mode", environ.get("TRACKER_MODE")) not in ("offline", "dryrun"):
+        mode = given.get("mode", environ.get("TRACKER_MODE"))
+        if wandb and not (isinstance(mode, str) and mode in ("offline", "dryrun")):
             # There it is where logs are kept, and frameworks always give it; here the agent would not look.
             given.pop("dir", None)
         self._obey_supervisor(given)
@@ -105,22 +105,23 @@ class Wishes:
         run_id = self.environ.get(SUPERVISED)
         if not run_id or self.environ.get("TRACKER_RUN_ID") != run_id:
             return
-        if given.get("id", run_id) != run_id:
+        if str(to_plain(given.get("id", run_id))) != run_id:
             return  # a run of its own, beside the one of `tracker run`
         for name, variable in (("project", "TRACKER_PROJECT"), ("entity", "TRACKER_ENTITY")):
             theirs = self.environ.get(variable)
-            if name in given and given[name] != theirs:
+            if name in given and str(to_plain(given[name])) != theirs:
                 self.problems.append(
                     "`tracker run` began this run in the %s %s; %s=%r is ignored"
-                    % (name, theirs or "of the agent's key", name, given.pop(name))
+                    % (name, theirs or "of the agent's key", name, to_plain(given.pop(name)))
                 )
 
     def _reinit(self, given: Any) -> str:
         if isinstance(given, bool):
             return "finish_previous" if given else "return_previous"
-        if given in REINITS:
-            return str(given)
-        if given not in (None, "default"):
+        given = to_plain(given)
+        if isinstance(given, str) and given in REINITS:
+            return given
+        if given is not None and given != "default":
             self.problems.append("reinit %r is not one of default, %s" % (given, ", ".join(REINITS)))
         # A cell that is run again begins a new run; wandb's scripts count on getting the open one.
         return "return_previous" if self.wandb and not in_notebook() else "finish_previous"
