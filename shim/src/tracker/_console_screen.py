@@ -9,7 +9,13 @@ from typing import Callable, List
 #: Rows above are out of reach: what they hold is recorded.
 ROWS_MAX = 50
 _UP = re.compile(rb"\x1b\[([0-9]{0,3})A")
-_TOKENS = re.compile(rb"\x1b\[([0-9]{0,3})([AB])|(\x1b\[[0-2]?K)|(\r)|(\n)|([^\x1b\r\n]+)|(\x1b)")
+_TOKENS = re.compile(
+    rb"\x1b\[([0-9]{0,3})([AB])|(\x1b\[[0-2]?K)|(\r)|(\n)"
+    rb"|\x1b\[[0-?]*[ -/]*[@-~]"  # colours and the like, which change no text
+    rb"|([^\x1b\r\n]+|\x1b)"
+)
+#: The beginning of a sequence, whose rest comes with the next bytes.
+_BEGUN = re.compile(rb"\x1b(\[[0-?]{0,16}[ -/]{0,4})?\Z")
 
 
 def find_up(data: bytes) -> int:
@@ -31,6 +37,7 @@ class Screen:
         self._recorded: List[str] = [""] * ROWS_MAX
         self._row = ROWS_MAX - 1
         self._replace = row.endswith(b"\r")
+        self._begun = b""
         self._interval_s = interval_s
         self._row_bytes_max = row_bytes_max
         self._to_text = to_text
@@ -41,7 +48,11 @@ class Screen:
     def feed(self, data: bytes, now: float) -> List[str]:
         """Draw; return what was recorded of rows that went out of reach."""
         found: List[str] = []
-        for count, direction, erase, start, end, text, _ in _TOKENS.findall(data):
+        data = self._begun + data
+        begun = _BEGUN.search(data, max(0, len(data) - 24))
+        self._begun = begun.group() if begun else b""
+        data = data[: len(data) - len(self._begun)]
+        for count, direction, erase, start, end, text in _TOKENS.findall(data):
             if text:
                 row = text if self._replace else self._rows[self._row] + text
                 self._rows[self._row] = row[: self._row_bytes_max]

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Tuple
 
 from ._console_log import ConsoleLog, encoded
 from .protocol.bodies import Lost
@@ -29,14 +29,15 @@ class Wrap:
         """Wrap both streams, those that allow it."""
         self._run = run
         self._over = False
-        self._undo: List[Callable[[], None]] = []
+        self._undo: Dict[str, Callable[[], None]] = {}
+        self._wrapped: Dict[str, Any] = {}
         self._start()
-        for name in ("stdout", "stderr"):
-            stream = getattr(sys, name)
-            try:
-                self._wrap(name, stream)
-            except Exception as error:  # noqa: BLE001 - it may be anything, or None
-                run.terminal.warn("console", "sys.%s cannot be recorded: %s" % (name, error))
+        self._wrap_both()
+        # IPython wraps them, too, while a cell runs, and then puts back what was there before the cell.
+        shell = _ipython()
+        if shell is not None:
+            shell.events.register("pre_run_cell", self._wrap_both)
+            self._undo["cells"] = lambda: shell.events.unregister("pre_run_cell", self._wrap_both)
 
     def _start(self) -> None:
         self._pid = os.getpid()
@@ -46,17 +47,28 @@ class Wrap:
         # Each write is a record: nobody comes by later to write it.
         self._log = ConsoleLog(self._record, self._time, batch_s=0.0)
 
+    def _wrap_both(self, *cell: Any) -> None:  # noqa: ARG002 - what IPython hands over
+        """Wrap what is not wrapped."""
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            try:
+                if vars(stream).get("write", self) is not self._wrapped.get(name):
+                    self._wrap(name, stream)
+            except Exception as error:  # noqa: BLE001 - it may be anything, or None
+                self._run.terminal.warn("console", "sys.%s cannot be recorded: %s" % (name, error))
+
     def _wrap(self, name: str, stream: Any) -> None:
         original = stream.write
         own = "write" in vars(stream)
 
-        def write(text: Any) -> Any:
-            result = original(text)
-            if not self._over:
+        def write(text: Any, *more: Any) -> Any:
+            result = original(text, *more)
+            if self._wrapped.get(name) is write and not self._over:
                 self._note(name, text)
             return result
 
         stream.write = write
+        self._wrapped[name] = write
 
         def undo() -> None:
             if vars(stream).get("write") is not write:
@@ -66,7 +78,7 @@ class Wrap:
             else:
                 del stream.write
 
-        self._undo.append(undo)
+        self._undo[name] = undo
 
     def _note(self, name: str, text: Any) -> None:
         """Record what was written. Never waits: another thread, or a frame below this one, may be at it."""
@@ -105,7 +117,7 @@ class Wrap:
     def end(self, code: int) -> None:  # noqa: ARG002 - what at_end() hands over
         """Record what is left, and unwrap."""
         self._over = True
-        for undo in self._undo:
+        for undo in self._undo.values():
             undo()
         if self._lock.acquire(False):
             try:
@@ -113,3 +125,12 @@ class Wrap:
                 self._log.end(time.monotonic())
             finally:
                 self._lock.release()
+
+
+def _ipython() -> Any:
+    """Return the shell of a notebook or an IPython prompt, None elsewhere."""
+    module = sys.modules.get("IPython")
+    try:
+        return None if module is None else module.get_ipython()
+    except Exception:  # noqa: BLE001 - foreign code
+        return None

@@ -211,12 +211,13 @@ print("no end", end="")
 tracker.finish()
 print(" after")
 assert "write" not in vars(sys.stdout)
-tracker.init(id="below")
+run = tracker.init(id="below")
 below = sys.stdout.write
 sys.stdout.write = lambda text: below(text)
 print("in")
 tracker.finish()
 print("out")
+assert run.lost == 0
 del sys.stdout.write
 tracker.init(id="two")
 kept, sys.stdout = sys.stdout, None

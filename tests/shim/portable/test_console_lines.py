@@ -85,6 +85,13 @@ class Folding(unittest.TestCase):
         self.assertEqual(lines.due(PROGRESS_INTERVAL_S), ["c", "b"])
         self.assertEqual(lines.feed(b"next\n", PROGRESS_INTERVAL_S + 1), ["next"])
 
+    def test_what_colours_and_moves_bars_may_come_in_any_pieces(self):
+        data = b"\x1b[?25l\x1b[2Kone\n\x1b[32mtwo\x1b[0m\r\x1b[1A\x1b[2Kone 50%\n\x1b[2Ktwo 70%\r\x1b[1A"
+        data += b"\x1b[2K\x1b[31mone 100%\x1b[0m\r\n\x1b[2Ktwo 100%\n\x1b[?25hend\n"
+        for size in range(1, len(data)):
+            found = self.lines(*[data[at : at + size] for at in range(0, len(data), size)])
+            self.assertEqual(found[-3:], ["one 100%", "two 100%", "end"], size)
+
     def test_a_long_listing_below_bars_is_recorded_whole(self):
         listing = [b"line %d" % number for number in range(500)]
         found = self.lines(b"\rbar\x1b[A\r", b"\n".join(listing) + b"\n")
