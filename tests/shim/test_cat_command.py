@@ -333,7 +333,7 @@ def test_follow_shows_what_is_written_until_the_writers_have_ended(tmp_path: Pat
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(TRACKER_DIR=str(tmp_path)),
+        env=environment(TRACKER_DIR=str(tmp_path), PYTHONUNBUFFERED=""),
     )
     assert following.stdout is not None
 

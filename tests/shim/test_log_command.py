@@ -77,6 +77,12 @@ def test_steps_go_on_from_call_to_call_and_may_be_given(tmp_path: Path) -> None:
     assert rows(tmp_path) == [(0, {"a": 1}), (1, {"a": 2}), (10, {"a": 3}), (11, {"a": 4})]
 
 
+def test_a_step_is_that_of_the_first_line(tmp_path: Path) -> None:
+    succeeds(tracker_command("log", "--step", "10", "-", TRACKER_DIR=str(tmp_path), stdin="a=1\na=2\n"))
+
+    assert rows(tmp_path) == [(10, {"a": 1}), (11, {"a": 2})]
+
+
 def test_values_are_numbers_where_they_look_like_some(tmp_path: Path) -> None:
     succeeds(
         log(tmp_path, "i=-3", "f=1e-3", "inf=-inf", "t=true", "f/x=false", "text=1_000", "path=a=b", "none=")
@@ -126,7 +132,7 @@ def test_each_line_is_recorded_at_once(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=environment(TRACKER_DIR=str(tmp_path)),
+        env=environment(TRACKER_DIR=str(tmp_path), PYTHONUNBUFFERED=""),
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -60,7 +60,7 @@ def _clock(time_ns: Optional[int]) -> str:
         return "-".ljust(23)
     try:
         second = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_ns // 10**9))
-    except (OverflowError, ValueError, OSError):  # a writer may say anything
+    except (OverflowError, ValueError, OSError):  # Windows knows no times before 1970
         return str(time_ns).ljust(23)
     return "%s.%03d" % (second, time_ns // 10**6 % 1000)
 
