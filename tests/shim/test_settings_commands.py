@@ -193,7 +193,9 @@ def test_login_keeps_a_key_for_the_server_of_the_directory(work: Path) -> None:
 
 
 def test_login_takes_no_key_that_everybody_can_see(work: Path) -> None:
-    result = tracker_command("login", "tk_1_hush", cwd=work, TRACKER_DIR=str(work / "spool"))
+    result = tracker_command(
+        "login", "tk_1_hush", cwd=work, stdin="tk_2_x\n", TRACKER_DIR=str(work / "spool")
+    )
 
     assert result.returncode == 2
     assert "hush" not in result.stderr
