@@ -80,7 +80,8 @@ def test_names_are_trackers_own_and_always_those_of_the_current_run(tmp_path: Pa
         assert dict(wandb.summary) == {"loss": 2.0}
         assert wandb.init(project="p") is first
         second = wandb.init(project="p", reinit=True)
-        assert second is not first and wandb.run is second and wandb.config is second.config and wandb.summary is second.summary
+        assert second is not first and wandb.run is second
+        assert wandb.config is second.config and wandb.summary is second.summary
         wandb.finish()
         assert wandb.run is None
         print("as it should be")
