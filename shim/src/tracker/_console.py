@@ -22,8 +22,10 @@ from .protocol.writer import _out_of_the_way
 if TYPE_CHECKING:
     from ._run import Run
 
-#: The end of a run waits so long at most for its output to be on the screen.
+#: The end of a run waits so long at most for its output to be on the screen,
 ANSWER_S = 0.25
+#: and before that, where a run ends as soon as it began, for what shows it to have started.
+START_S = 3.0
 #: So many lines of write_logs() go into one record.
 _LINES_MAX = 1000
 _KILLED = "the processes that record the console were killed"
@@ -105,6 +107,8 @@ class Redirect:
         """Make the channels. Raise OSError where that fails; nothing is in anybody's way yet."""
         self._run = run
         self._pid = os.getpid()
+        #: The tee has said that it reads.
+        self._begun = False
         #: No tee is left.
         self._alone = False
         self._looking = False
@@ -259,7 +263,7 @@ class Redirect:
 
     def _wait_for_answer(self) -> None:
         """Wait until what was written is shown: what is written next goes there directly."""
-        deadline = time.monotonic() + ANSWER_S
+        deadline = time.monotonic() + (ANSWER_S if self._begun else START_S)
         while not self._alone and self._is_ours(self._control):
             poll = select.poll()
             poll.register(self._control, select.POLLIN)
@@ -273,6 +277,9 @@ class Redirect:
                 return
             if b"d" in answer or not answer:  # it is done: nobody could write to the channels any more
                 return
+            if not self._begun:
+                self._begun = True
+                deadline = time.monotonic() + ANSWER_S
 
     def _is_ours(self, fd: int) -> bool:
         return fd >= 0 and identity(fd) == self._identities.get(fd)

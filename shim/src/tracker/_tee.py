@@ -31,6 +31,8 @@ WINDOW_INTERVAL_S = 0.25
 #: A pseudo-terminal hands on what was written a moment later: quiet for so long, there is no more.
 SETTLED_S = 0.002
 
+#: What the tee says once it reads, and to requests of the program: it is done.
+BEGUN = b"b"
 #: Requests of the program: show all there is and say so; the same, and then record no more; it has a
 #: stream back.
 DRAIN, FINISH = b"d", b"f"
@@ -98,6 +100,7 @@ class Tee:
             pass
         self._open(again)
         try:
+            self._say(BEGUN)
             return self._work(guard)
         finally:
             self._close()
@@ -239,9 +242,12 @@ class Tee:
         self._asked = False
         if self._finishing:  # what children write from now on is shown and not recorded
             self._stop_recording()
+        self._say(DRAIN)
+
+    def _say(self, word: bytes) -> None:
         if self._control >= 0:
             try:
-                os.write(self._control, DRAIN)
+                os.write(self._control, word)
             except OSError:
                 pass
 
