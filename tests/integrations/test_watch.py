@@ -437,7 +437,14 @@ def test_torch_is_not_imported_for_what_is_no_module(tmp_path: Path) -> None:
     )
 
 
-# The counting itself
+# The counting itself: of host memory, and in the way of GPUs, which works there, too
+
+
+@pytest.fixture(params=["directly", "as on a GPU"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param != "directly":
+        monkeypatch.setattr(_tensor_histograms, "READ_DIRECTLY", ())
+    return str(request.param)
 
 
 def counted(tensor: torch.Tensor) -> Any:
@@ -464,6 +471,7 @@ ORDINARY = {
 }
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", ORDINARY)
 @pytest.mark.parametrize("part_values", [2**22, 64])
 def test_tensors_of_every_kind_are_counted_as_histc_does(
@@ -478,7 +486,7 @@ def test_tensors_of_every_kind_are_counted_as_histc_does(
     assert found.not_finite == 0
 
 
-def test_float64_keeps_its_precision() -> None:
+def test_float64_keeps_its_precision(way: str) -> None:
     tensor = torch.linspace(0, 1e-9, 1001, dtype=torch.float64) + 1
 
     found = counted(tensor)
@@ -487,7 +495,7 @@ def test_float64_keeps_its_precision() -> None:
     assert (found.least, found.greatest, found.counts) == counted_by_torch(tensor)
 
 
-def test_values_that_are_not_finite_are_counted_apart() -> None:
+def test_values_that_are_not_finite_are_counted_apart(way: str) -> None:
     tensor = torch.linspace(-3, 2, 1001)
     odd = torch.cat([tensor, torch.tensor([math.nan, math.inf, -math.inf, math.nan])])
 
@@ -498,7 +506,7 @@ def test_values_that_are_not_finite_are_counted_apart() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_nothing_finite_at_all_is_still_recorded(value: float) -> None:
+def test_nothing_finite_at_all_is_still_recorded(way: str, value: float) -> None:
     found = counted(torch.full((5,), value))
 
     assert found.counts == [0] * 64
@@ -507,21 +515,21 @@ def test_nothing_finite_at_all_is_still_recorded(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -2.5, 1e-40, 1e30, -3e38])
-def test_values_that_are_all_the_same_are_in_one_bin(value: float) -> None:
+def test_values_that_are_all_the_same_are_in_one_bin(way: str, value: float) -> None:
     found = counted(torch.full((5,), value))
 
     assert sorted(found.counts)[-2:] == [0, 5]
     assert found.not_finite == 0
 
 
-def test_the_widest_range_does_not_overflow() -> None:
+def test_the_widest_range_does_not_overflow(way: str) -> None:
     found = counted(torch.tensor([-3.4e38, -1.0, 1.0, 3.4e38]))
 
     assert (found.counts[0], found.counts[32], found.counts[63]) == (1, 2 - found.counts[31], 1)
     assert sum(found.counts) == 4
 
 
-def test_complex_numbers_are_counted_by_magnitude() -> None:
+def test_complex_numbers_are_counted_by_magnitude(way: str) -> None:
     tensor = torch.randn(500, dtype=torch.complex64)
 
     found = counted(tensor)
@@ -529,7 +537,7 @@ def test_complex_numbers_are_counted_by_magnitude() -> None:
     assert (found.least, found.greatest, found.counts) == counted_by_torch(tensor.abs())
 
 
-def test_zeros_that_a_sparse_tensor_implies_are_counted() -> None:
+def test_zeros_that_a_sparse_tensor_implies_are_counted(way: str) -> None:
     dense = torch.zeros(100, 8)
     dense[[3, 50, 99]] = torch.randn(3, 8)
     sparse = dense.to_sparse()
@@ -542,7 +550,7 @@ def test_zeros_that_a_sparse_tensor_implies_are_counted() -> None:
         assert (found.least, found.greatest, found.counts) == counted_by_torch(dense)
 
 
-def test_a_sparse_tensor_without_values_is_all_zeros() -> None:
+def test_a_sparse_tensor_without_values_is_all_zeros(way: str) -> None:
     found = counted(torch.sparse_coo_tensor(torch.zeros(1, 0, dtype=torch.long), torch.zeros(0), (10,)))
 
     assert sum(found.counts) == 10
@@ -573,7 +581,8 @@ def test_empty_tensors_have_no_histogram_and_strange_ones_are_named(
     assert "watch() left out parameters/unmade (ValueError: it has no values)" in capsys.readouterr().err
 
 
-def test_no_value_is_fetched_from_the_device_before_the_end() -> None:
+def test_no_value_is_fetched_from_a_gpu_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tensor_histograms, "READ_DIRECTLY", ())
     from torch.utils._python_dispatch import TorchDispatchMode
 
     fetched = []
