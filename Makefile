@@ -42,9 +42,11 @@ format: $(STAMPS)/dev  ## format the code and sort imports
 ui: $(STAMPS)/runtime  ## build the web UI into the server package
 	@$(BIN)/python server/hatch_build.py build
 
-bench: $(STAMPS)/dev ui  ## run the benchmarks one after another; bench/results keeps the figures
+# watch.py needs torch, which is where `make integrations` puts it.
+bench: $(STAMPS)/dev ui .venv-peers/.stamp .venv-integrations/.stamp  ## run the benchmarks one after another; bench/results keeps the figures
 	@for script in $$(grep -l '^if __name__' bench/*.py | grep -v gpu_check); do \
-		echo "== $$script"; $(BIN)/python -m bench.$$(basename $$script .py) || exit 1; done
+		python=$(BIN)/python; [ $$script != bench/watch.py ] || python=.venv-integrations/bin/python; \
+		echo "== $$script"; PYTHONPATH=shim/src $$python -m bench.$$(basename $$script .py) || exit 1; done
 
 # Needs neither the web UI nor the test tools: a bare machine with a GPU, python3 and pip is enough.
 gpu-check: $(STAMPS)/runtime  ## compare GPU metrics with nvidia-smi on a machine with an NVIDIA GPU
