@@ -67,6 +67,10 @@ class ConsoleLog:
         if self._waiting and now >= self._waiting_since + self._batch_s:
             self._flush()
 
+    def flush(self) -> None:
+        """Record whole lines at once: whoever asks may end, and so may all of its job."""
+        self._flush()
+
     def next_tick(self) -> Optional[float]:
         """Return when tick() has something to do; None where nothing waits."""
         times = [lines.due_at for lines in self._streams.values() if lines.due_at is not None]

@@ -242,6 +242,8 @@ class Tee:
         self._asked = False
         if self._finishing:  # what children write from now on is shown and not recorded
             self._stop_recording()
+        if self._log is not None:
+            self._log.flush()
         self._say(DRAIN)
 
     def _say(self, word: bytes) -> None:
