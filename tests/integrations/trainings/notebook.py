@@ -11,7 +11,7 @@ CELLS = [
     "tracker.log({'loss': 9.0})\nraise ValueError('a cell fails')",
     "tracker.log({'after': 1.0})\nos.write(1, b'') and None\nprint('goes on')",
     "run = tracker.init(project='notebooks', name='second')\nsecond = run.id",
-    "import os\nos.system('echo from a child')\ntracker.log({'loss': 0.25})",
+    "import subprocess\ntracker.log({'loss': 0.25})\nprint(subprocess.check_output(['echo', 'a child']))",
     "tracker.finish()\nprint('end')",
     "print(first, second)",
 ]

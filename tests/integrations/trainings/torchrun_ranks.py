@@ -1,13 +1,12 @@
-"""Eight processes under torchrun, on CPUs, that write one run together.
+"""Processes under torchrun, on CPUs, that write one run together; how many, is the second argument.
 
-With `fail` one of them raises at first, and all are started anew.
+With `fail` one of them raises at first, and the job is started again, as a scheduler does.
 """
 
 import os
 import subprocess
 import sys
 
-RANKS = 8
 STEPS = 6
 
 
@@ -26,16 +25,16 @@ def train(how):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     losses = []
     for step in range(STEPS):
-        if how == "fail" and step == 3 and rank == 5 and not os.path.exists("failed-once"):
+        if how == "fail" and step == 3 and rank == 1 and not os.path.exists("failed-once"):
             open("failed-once", "w").close()
-            raise RuntimeError("rank 5 diverged")
+            raise RuntimeError("rank 1 diverged")
         loss = model(torch.randn(8, 4)).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
         run.log({"loss/%d" % rank: losses[-1]}, step=step)
-    gathered = [None] * RANKS
+    gathered = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, losses)
     if rank == 0:
         from reporting import report
@@ -45,12 +44,19 @@ def train(how):
     dist.destroy_process_group()
 
 
-def main(how):
+def main(how, ranks):
     """Start the ranks and wait for them."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(RANKS)]
-    command += ["--max-restarts", "1", "--monitor-interval", "0.1", __file__, how]
-    sys.exit(subprocess.call(command))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks]
+    command += ["--monitor-interval", "0.1", __file__, how, ranks]
+    code = subprocess.call(command)
+    if how == "fail":
+        assert code
+        code = subprocess.call(command)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    (train if "LOCAL_RANK" in os.environ else main)(sys.argv[1])
+    if "LOCAL_RANK" in os.environ:
+        train(sys.argv[1])
+    else:
+        main(*sys.argv[1:])

@@ -102,7 +102,7 @@ class Faults(Recording):
         path = os.path.join(self.spool, "script.py")
         with open(path, "w") as file:
             file.write(script)
-        environ = self.environ(PYTHONWARNINGS="ignore", **self.settings)  # of forks beside threads
+        environ = self.environ(PYTHONWARNINGS="ignore", PYTHONUNBUFFERED="1", **self.settings)
         if without:
             environ["PYTHONPATH"] = os.pathsep.join(
                 [os.path.join(HERE, "without"), environ.get("PYTHONPATH", "")]
