@@ -68,7 +68,10 @@ class Channel:
         """Let the descriptor lead where it led; False where it is no longer ours to change."""
         if not self.is_installed() or not self.is_ours(self.original):
             return False
-        os.dup2(self.original, self.number)
+        try:
+            os.dup2(self.original, self.number)
+        except OSError:  # the limit on descriptors was set below this number
+            return False
         return True
 
     def is_over(self) -> bool:

@@ -267,13 +267,13 @@ class Redirect:
         while not self._alone and self._is_ours(self._control):
             poll = select.poll()
             poll.register(self._control, select.POLLIN)
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                return
             try:
+                if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                    return
                 answer = os.read(self._control, 64)
             except BlockingIOError:
                 continue
-            except OSError:
+            except OSError:  # poll() too, where the limit on descriptors was set to none
                 return
             if b"d" in answer or not answer:  # it is done: nobody could write to the channels any more
                 return

@@ -6,6 +6,7 @@ What the run is called and where it records is RunState (_run_state.py), the res
 """
 
 import os
+import sys
 from os import getpid
 from typing import Any, Callable, Dict, Optional, Set
 
@@ -111,11 +112,13 @@ class Run(RunCalls):
                             self._step = at + 1 if commit else at
                         return
             self._log_with_care(data, step, commit)
-        except Exception as error:  # noqa: BLE001 - the guard
+        except Exception as error:  # the guard
             try:
                 self._guard("log", error)
             except RecursionError:  # no stack left to say so
                 self._recorder.lost += 1
+            if sys.version_info < (3, 10) and isinstance(error, RecursionError):
+                raise  # a program that goes deeper after it was swallowed is aborted there
 
     def _log_with_care(self, data: Any, step: Any, commit: Optional[bool]) -> None:
         if self._disabled:

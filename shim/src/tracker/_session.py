@@ -117,8 +117,10 @@ def log(
     else:
         try:
             run.log(data, step, commit)
-        except RecursionError:  # no stack left for the call itself
-            run._recorder.lost += 1  # noqa: SLF001
+        except RecursionError:
+            if sys.version_info < (3, 10):
+                raise  # see Run.log
+            run._recorder.lost += 1  # noqa: SLF001 - no stack left for the call itself
 
 
 def finish(exit_code: "Optional[int]" = None, quiet: "Optional[bool]" = None) -> None:
