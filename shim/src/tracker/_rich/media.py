@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 from .._names import random_id
@@ -157,7 +158,7 @@ class _NewFile:
 
     def try_clone(self, source: int) -> bool:
         """Share the blocks of an open file, where the filesystem can."""
-        if fcntl is None:
+        if fcntl is None or not sys.platform.startswith("linux"):
             return False
         try:
             fcntl.ioctl(self._fd, _FICLONE, source)
