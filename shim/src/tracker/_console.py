@@ -116,8 +116,13 @@ class Redirect:
         self._handler: Any = None
         self._former_handler: Any = signal.SIG_DFL
         self._channels = _channels.open_channels()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        notice, their_notice = os.pipe()
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            notice, their_notice = os.pipe()
+        except OSError:
+            for channel in self._channels:
+                channel.close()
+            raise
         #: Asked of the tee, answered by it.
         self._control = _out_of_the_way(ours.detach())
         self._their_control = _out_of_the_way(theirs.detach())
