@@ -56,7 +56,7 @@ def main(argv: List[str]) -> int:
             if options.dir:
                 return 1
             continue
-        say("kept in %s, for %s" % (path, settings.server or "the agent's own server"))
+        say("kept in %s%s" % (path, ", for " + settings.server if settings.server else ""))
         return 0
     return 1
 
