@@ -497,6 +497,21 @@ def test_points_are_float32_and_boxes_lie_where_they_should(logged: Logged) -> N
     assert (len(many["boxes"]), many["dropped_boxes"]) == (object3d.BOXES_MAX, 2)
 
 
+def test_boxes_turn_as_their_quaternion_says(random: np.random.Generator) -> None:
+    axis, angle, size = random.normal(size=3), 0.7, np.array([1.0, 2.0, 3.0])
+    axis /= np.linalg.norm(axis)
+    cross = np.cross(axis, np.eye(3)).T
+    turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross  # Rodrigues
+    quaternion = 5 * np.array([np.cos(angle / 2), *(np.sin(angle / 2) * axis)])
+    signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+
+    box = tracker.box3d((7, 8, 9), size, orientation=quaternion, color=(1, 2, 3))
+
+    np.testing.assert_allclose(turn @ axis, axis)
+    np.testing.assert_allclose(box["corners"], signs * size / 2 @ turn.T + [7, 8, 9])
+    assert box["color"] == [1, 2, 3]
+
+
 def test_a_cloud_of_another_shape_is_refused(logged: Logged) -> None:
     for wrong in (np.zeros((2, 5)), np.zeros(6), {"points": [[1, 2]]}, {"nothing": 1}):
         with pytest.raises(UnsupportedError):
