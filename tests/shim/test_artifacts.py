@@ -162,6 +162,7 @@ def test_references_removal_and_rich_values(spool: Path) -> None:
     assert sorted(found.manifest.entries)[:2] == ["data.bin", "local"] or "data.bin" in found.manifest.entries
     assert found.get_path("data.bin").ref_target() == "https://example.org/data.bin"
     assert not any("gone" in path for path in found.manifest.entries)
+    assert not list((Path(run.directory) / "files").rglob("gone"))
     assert found.get("table")["_type"] == "table"
     with pytest.raises(tracker.Error, match="not fetched"):
         found.download()
@@ -239,7 +240,7 @@ def test_processes_of_one_run_make_a_version_together(spool: Path) -> None:
 
 def test_an_artifact_that_is_never_logged_leaves_nothing(spool: Path) -> None:
     script = """
-        import os, tracker
+        import gc, os, tracker
         run = tracker.init(id="run")
         artifact = tracker.Artifact("x", "data")
         with artifact.new_file("a") as file:
@@ -247,6 +248,7 @@ def test_an_artifact_that_is_never_logged_leaves_nothing(spool: Path) -> None:
         assert any(name.startswith(".tracker-") for name in os.listdir(run.directory))
         if os.fork() == 0:
             del artifact
+            gc.collect()
             os._exit(0)
         os.wait()
         assert any(name.startswith(".tracker-") for name in os.listdir(run.directory))
