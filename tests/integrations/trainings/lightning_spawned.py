@@ -6,9 +6,9 @@ from lightning.pytorch.loggers import WandbLogger
 from reporting import report
 
 
-def log_there(logger, queue):
+def log_there(logger, connection):
     logger.log_metrics({"loss": 2.0}, step=1)
-    queue.put((logger.experiment.id, logger.experiment.name))
+    connection.send((logger.experiment.id, logger.experiment.name))
     logger.experiment.finish()
 
 
@@ -16,9 +16,10 @@ if __name__ == "__main__":
     logger = WandbLogger(project="lightning", name="spawned")
     logger.log_metrics({"loss": 1.0}, step=0)
     context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    child = context.Process(target=log_there, args=(logger, queue))
+    here, there = context.Pipe(duplex=False)
+    child = context.Process(target=log_there, args=(logger, there))
     child.start()
-    there = queue.get(timeout=60)
+    there.close()
+    told = here.recv()
     child.join()
-    report(run=logger.experiment.id, project="lightning", there=there, code=child.exitcode)
+    report(run=logger.experiment.id, project="lightning", there=told, code=child.exitcode)
