@@ -274,6 +274,33 @@ def test_hostile_repositories_start_nothing(clone: Path, tmp_path: Path) -> None
     assert ran.exists(), "the traps do not work: this test says nothing"
 
 
+def test_what_a_partial_clone_lacks_is_not_fetched(clone: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    trap = tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\necho ran >> {ran}\n")
+    trap.chmod(0o755)
+    blob = git(clone, "rev-parse", "HEAD:train.py")
+    for setting, value in {
+        "remote.origin.url": f"ext::{trap}",
+        "remote.origin.promisor": "true",
+        "extensions.partialClone": "origin",
+        "core.repositoryformatversion": "1",
+        "protocol.ext.allow": "always",
+    }.items():
+        git(clone, "config", setting, value)
+    (clone / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    (clone / "train.py").write_text("print(2)\n")
+
+    with pytest.raises(GitError):
+        state_of(clone)
+    assert not ran.exists()
+
+    subprocess.run(
+        ["git", "diff"], cwd=clone, env={**os.environ, **IDENTITY}, capture_output=True, check=False
+    )
+    assert ran.exists(), "the trap does not work: this test says nothing"
+
+
 def test_filters_that_cannot_be_taken_away_stop_everything(clone: Path, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     with (clone / ".git" / "config").open("a") as config:
