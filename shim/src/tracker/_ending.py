@@ -91,8 +91,10 @@ class ExitWatch:
         """Wrap sys.exit. May be called twice."""
         # Loaded now, since a first import at exit would make the interpreter forget that Ctrl-C ended
         # it (any eval() does, and namedtuple uses that): status 1 instead of death by SIGINT.
-        import traceback  # noqa: F401
-
+        try:
+            import traceback  # noqa: F401
+        except Exception:  # noqa: BLE001, S110 - no descriptor to read it by; a traceback less, at most
+            pass
         if self._original is not None:
             return
         original = self._original = sys.exit
