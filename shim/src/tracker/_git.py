@@ -264,7 +264,7 @@ def _outcome(process: "subprocess.Popen[bytes]", given: bytes, limit: int) -> by
     if code == -signal.SIGKILL:
         raise GitError("git took longer than %g s" % TIMEOUT_S)
     if code:
-        raise GitError(_first_line(b"".join(said)) or "git ended with status %d" % code)
+        raise GitError(_complaint(b"".join(said)) or "git ended with status %d" % code)
     return b"".join(parts)
 
 
@@ -292,9 +292,11 @@ def _kill(pid: int) -> None:
         pass
 
 
-def _first_line(said: bytes) -> str:
-    line = said.decode("utf-8", "replace").strip().partition("\n")[0]
-    return "".join(c if c.isprintable() else "?" for c in without_secrets_in(line))[:300]
+def _complaint(said: bytes) -> str:
+    """Return the line of git's messages that says what is wrong, "" where there is none."""
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    found = [line for line in lines if line.startswith("fatal:")] or lines or [""]
+    return "".join(c if c.isprintable() else "?" for c in without_secrets_in(found[0]))[:300]
 
 
 def _parse_raw(raw: bytes) -> List[Tuple[str, str]]:
