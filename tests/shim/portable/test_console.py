@@ -251,6 +251,8 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 """,
             TRACKER_CONSOLE="wrap",
+            # Else CPython before 3.13 mixes foreign memory into what threads print at once (gh-119506).
+            PYTHONUNBUFFERED="1",
         )
 
         wanted = {"%d-%d" % (n, i) + "-" * 50 for n in range(6) for i in range(200)}
