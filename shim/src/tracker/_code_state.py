@@ -6,7 +6,6 @@ files.
 """
 
 import os
-import platform
 import socket
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
@@ -74,7 +73,7 @@ def origin_of(process: Mapping[str, Any], environ: Mapping[str, str]) -> Dict[st
         "executable": process["executable"],
         "python": process["python"],
         "implementation": process["implementation"],
-        "platform": platform.platform(),
+        "platform": _platform(),
     }
     launcher = {
         name: environ[name][:_VALUE_CHARACTERS_MAX] for name in LAUNCHER_VARIABLES if environ.get(name)
@@ -158,6 +157,11 @@ def _uncommitted(keeper: Keeper, git: Git, commit: str) -> Dict[str, Any]:
     if state.problem:
         found["problem"] = state.problem
     return found
+
+
+def _platform() -> str:
+    # The module platform starts programs to find out more.
+    return "%s-%s-%s" % (os.uname().sysname, os.uname().release, os.uname().machine)
 
 
 def _user_name() -> str:

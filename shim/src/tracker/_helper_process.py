@@ -130,8 +130,10 @@ class Connection:
             pass
 
     def close(self) -> None:
-        """Close it."""
+        """Close it, and what came by it for messages that are not whole yet."""
         self._socket.close()
+        for came in self._descriptors:
+            _close(came)
 
 
 class Training:
@@ -184,6 +186,8 @@ def main(numbers: str) -> None:
     console = tasks.pop("console", None)
     if console is not None and not _is_the_second_process():
         connection.close()
+        for _, _, received in waiting:
+            _close(received)
         _do("console", console, _recorder(given), Stop(), None)
         return
     for fd in descriptors[1:]:  # the console's: whoever holds them keeps their other ends from seeing an end
