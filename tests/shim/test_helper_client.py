@@ -145,6 +145,21 @@ def test_descriptors_that_do_not_fit_are_mixed_up_with_no_others(
         file.close()
 
 
+def test_a_connection_that_is_closed_holds_no_descriptors(ends: tuple[HelperClient, socket.socket]) -> None:
+    client, theirs = ends
+    connection = Connection(theirs.detach())
+    reader, writer = os.pipe()
+    frame_of_it = [writer]
+    client._alone(lambda: client._send(b"\0\0\0\x09half", b"", frame_of_it), False)
+    os.close(writer)
+    assert connection.receive() == []
+
+    connection.close()
+
+    assert os.read(reader, 1) == b"", "somebody still holds the other end"
+    os.close(reader)
+
+
 def test_the_helper_takes_in_no_more_than_it_can_hold() -> None:
     inboxes = _Inboxes()
     queue = inboxes.add("copies")
