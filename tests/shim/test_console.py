@@ -495,10 +495,12 @@ def test_workers_killed_at_any_moment_lose_no_output(start: Start, tmp_path: Pat
     channel = process.stderr.readline().decode().strip()
 
     def pair() -> list[int]:
-        """Guard and worker, which is the child of the other."""
+        """Guard and worker: a child of the guard that leads a session."""
         found = [pid for pid in holders(channel) if pid != process.pid]
-        parents = {pid: parent_of(pid) for pid in found}
-        return sorted(found, key=lambda pid: parents[pid] in found) if len(found) == 2 else []
+        with contextlib.suppress(ProcessLookupError):
+            workers = [pid for pid in found if os.getsid(pid) == pid and parent_of(pid) in found]
+            return [parent_of(workers[0]), workers[0]] if len(found) == 2 and workers else []
+        return []
 
     wait_until(pair)
     process.stdin.write(b"\n")

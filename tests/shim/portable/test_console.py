@@ -26,21 +26,24 @@ def tees():
             found.append(int(pid))
     return found
 def pair():
-    # The two that look after each other: the one that works is a child of the other.
+    # Guard and worker: a child of the guard that leads a session. (Others have the pipe only at the start.)
     found = tees()
-    parents = {}
     for pid in found:
         try:
             with open("/proc/%d/stat" % pid) as file:
-                parents[pid] = int(file.read().rpartition(")")[2].split()[1])
+                parent, _, session = map(int, file.read().rpartition(")")[2].split()[1:4])
         except OSError:
-            return False
-    return len(found) == 2 and bool(set(parents.values()) & set(found))
+            return None
+        if len(found) == 2 and session == pid and parent in found:
+            return [parent, pid]
 def wait_for(condition):
     deadline = time.time() + 30
-    while not condition() and time.time() < deadline:
+    while time.time() < deadline:
+        found = condition()
+        if found:
+            return found
         time.sleep(0.01)
-    assert condition()
+    raise AssertionError("it never came")
 """
 
 
@@ -122,8 +125,7 @@ for name in ("one", "two"):
             + """
 tracker.init()
 for number in range(2):
-    wait_for(pair)
-    first = tees()[number % 2]
+    first = wait_for(pair)[number % 2]
     os.kill(first, signal.SIGKILL)
     print("after kill", number, flush=True)
     wait_for(lambda: first not in tees())
@@ -146,12 +148,11 @@ sys.exit(5)
             TEES
             + """
 run = tracker.init()
-wait_for(pair)
+found = wait_for(pair)
 here = os.readlink("/proc/self/fd/1")
 sys.stdout.write("x" * 1000 + "\\n")
 sys.stdout.flush()
 time.sleep(0.3)
-found = tees()
 for pid in found: os.kill(pid, signal.SIGSTOP)
 sys.stdout.write("in the channel\\n")
 sys.stdout.flush()
