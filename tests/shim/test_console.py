@@ -28,6 +28,7 @@ from tests.shim.consoles import (
 )
 from tests.shim.scripts import reading
 from tests.support import require
+from tracker.protocol.verify import DAMAGED, verify_directory
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -519,7 +520,9 @@ def test_workers_killed_at_any_moment_lose_no_output(start: Start, tmp_path: Pat
     lines = shown.split(b"\n")
     missing = {b"%08d" % number for number in range(60000)} - set(lines)
     assert not missing, sorted(missing)[:10]
-    assert losses(tmp_path)
+    report = verify_directory(str(tmp_path))
+    assert report.state != DAMAGED  # a kill may tear the last line of a stream
+    assert sum(stream.lost for stream in report.streams) > 0
 
 
 def test_without_a_helper_what_python_writes_is_recorded(tmp_path: Path) -> None:
