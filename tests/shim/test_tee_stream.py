@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -70,4 +71,35 @@ def test_what_a_killed_worker_had_read_is_shown_by_the_next(ends: tuple[int, int
     assert bytes(stream.waiting) == b"read and not shown\n" and stream.show()
 
     assert os.read(shown, 100) == b"read and not shown\n"
+    stream.close_outlet()
+
+
+@pytest.mark.parametrize("was_read", [True, False])
+@pytest.mark.parametrize("text", [b"x", b"a line\n", b"many\n" * 1000])
+def test_a_kill_in_the_middle_of_reading_leaves_out_nothing(
+    was_read: bool, text: bytes, ends: tuple[int, int, int, int]
+) -> None:
+    source, writer, shown, target = ends
+    stream = Stream(1, source, target, terminal=False)
+    os.write(writer, text)
+    child = os.fork()
+    if not child:
+        read = os.readv
+
+        def be_killed(fd: int, buffers: Any) -> int:
+            if was_read:
+                read(fd, buffers)
+            os.kill(os.getpid(), 9)
+            return 0
+
+        os.readv = be_killed
+        stream.read()
+    os.waitpid(child, 0)
+
+    stream.open_outlet()
+    assert stream.show()
+    if not was_read:
+        assert stream.read() is not None and stream.show()
+
+    assert os.read(shown, 2**20) == text
     stream.close_outlet()
