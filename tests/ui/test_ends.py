@@ -20,9 +20,9 @@ SECOND_NS = 10**9
 def test_a_crash_shows_cause_evidence_last_lines_and_the_host_before(
     page: Page, server: ServerProcess, keep_screenshot: Callable[[Page, str], None]
 ) -> None:
-    now = time.time_ns()
     run = PushedStream(server, "killed", "ends", name="amber-falcon", rank=3, machine="e" * 32)
     other = PushedStream(server, "killed", "ends", rank=0, machine="e" * 32)
+    now = time.time_ns()
     run.log(400, {"loss": 0.21}).print(
         "epoch 4, step 398: loss 0.2131", "epoch 4, step 399: loss 0.2127", "\x1b[31mloading shard 17\x1b[0m"
     ).push()

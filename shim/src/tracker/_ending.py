@@ -12,6 +12,9 @@ if TYPE_CHECKING:  # `typing` would cost `import tracker` 5 ms
     from typing import Any, Callable, Dict, Optional
 
 TEXT_CHARACTERS_MAX = 64 * 1024
+#: Before Python 3.10 a program that goes deeper after somebody swallowed its RecursionError is aborted.
+#: Worked out here: where the stack is full, not even a comparison is possible.
+RECURSION_MUST_SHOW = sys.version_info < (3, 10)
 #: What a shell reports of a process ended by Ctrl-C.
 INTERRUPTED = 130
 

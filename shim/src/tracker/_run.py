@@ -6,7 +6,6 @@ What the run is called and where it records is RunState (_run_state.py), the res
 """
 
 import os
-import sys
 from os import getpid
 from typing import Any, Callable, Dict, Optional, Set
 
@@ -117,8 +116,8 @@ class Run(RunCalls):
                 self._guard("log", error)
             except RecursionError:  # no stack left to say so
                 self._recorder.lost += 1
-            if sys.version_info < (3, 10) and isinstance(error, RecursionError):
-                raise  # a program that goes deeper after it was swallowed is aborted there
+            if _ending.RECURSION_MUST_SHOW and isinstance(error, RecursionError):
+                raise
 
     def _log_with_care(self, data: Any, step: Any, commit: Optional[bool]) -> None:
         if self._disabled:

@@ -9,7 +9,7 @@ import atexit
 import sys
 
 from ._config import Config
-from ._ending import ExitWatch
+from ._ending import RECURSION_MUST_SHOW, ExitWatch
 from ._summary import Summary
 from ._terminal import Terminal
 
@@ -118,8 +118,8 @@ def log(
         try:
             run.log(data, step, commit)
         except RecursionError:
-            if sys.version_info < (3, 10):
-                raise  # see Run.log
+            if RECURSION_MUST_SHOW:
+                raise
             run._recorder.lost += 1  # noqa: SLF001 - no stack left for the call itself
 
 

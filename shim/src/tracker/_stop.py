@@ -8,11 +8,11 @@ import json
 import os
 import signal
 import stat
-import sys
 import threading
 from typing import Any, Dict, Optional, Tuple
 
 from ._clock import monotonic_ns
+from ._ending import RECURSION_MUST_SHOW
 from ._run import Run
 from .protocol.layout import STOP_FILE
 
@@ -48,8 +48,8 @@ class StoppableRun(Run):
         try:
             Run.log(self, data, step, commit)
         except RecursionError:
-            if sys.version_info < (3, 10):
-                raise  # who swallows it there and goes deeper is aborted
+            if RECURSION_MUST_SHOW:
+                raise
             self._recorder.lost += 1  # no stack left for the call itself
             return
         # After the record is written. The clock is no system call.

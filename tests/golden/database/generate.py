@@ -24,7 +24,7 @@ from tracker_server.ingest.commit import GapEntry
 from tracker_server.store.store import Store
 
 #: Fields by class that the first schema knew nothing of.
-LATER = {"Run": {"cause"}, "Stream": {"ending", "machine", "stop", "gpus"}}
+LATER = {"Run": {"cause"}, "Stream": {"ending", "machine", "stop", "gpus", "parent", "role"}}
 DUMP = Path(__file__).with_name("first.sql.gz")
 
 

@@ -117,7 +117,8 @@ class WriterFiles:
         self.last = (stream, position)
 
     def fstat(self, fd: int) -> Any:
-        return SimpleNamespace(st_size=len(self._fds[fd].node.data))
+        node = self._fds[fd].node
+        return SimpleNamespace(st_size=len(node.data), st_nlink=node.links)
 
     def ftruncate(self, fd: int, size: int) -> None:
         opened = self._fds[fd]

@@ -443,12 +443,13 @@ caught = []
 def handle(number, frame):
     caught.append(number)
     tracker.save("a", policy="now")
+    if len(caught) < 50:  # not while this one is at work: they would fill the stack on a slow machine
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
 signal.signal(signal.SIGALRM, handle)
-signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+signal.setitimer(signal.ITIMER_REAL, 0.001)
 deadline = time.time() + 60
 while len(caught) < 50 and time.time() < deadline:
     tracker.save("a", policy="now")
-signal.setitimer(signal.ITIMER_REAL, 0)
 assert len(caught) >= 50
 """,
             **HELPED,
