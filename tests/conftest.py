@@ -1,6 +1,7 @@
 """What all tests share: at the end of a run, the parts this machine lacks and how to get them."""
 
 import os
+import signal
 from collections.abc import Generator
 from typing import Any
 
@@ -8,6 +9,10 @@ import pytest
 
 from tests.support import require
 from tests.support.alone import ALONE
+
+# In the background of a script SIGINT is ignored, and whatever a test starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for name, value in ALONE.items():
     os.environ.setdefault(name, value)

@@ -30,6 +30,7 @@ def mount(directory: Path, options: str) -> None:
 
 
 def test_rights_that_are_taken_away_stop_nothing_that_is_open() -> None:
+    require.root()
     script = """
         directory = sys.argv[1]
         run = tracker.init(id="run", dir=directory)
