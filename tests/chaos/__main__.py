@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -28,6 +29,9 @@ FAULT_S = 2.5
 PATIENCE_S = 120.0
 #: With as many faults each kind must come at least once.
 EVERY_KIND_FROM = 100
+#: What the server writes when it did not know better.
+UNFORESEEN = re.compile(r'Traceback|"internal"|request failed')
+UNFORESEEN_SHOWN = 5
 SANDBOX = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -81,8 +85,11 @@ def run(root: Path, options: argparse.Namespace) -> int:
     problems = [*storm.failures, *verdict.problems]
     if storm.count < options.faults or (every_kind and storm.not_fired):
         problems.append(f"only {storm.count} faults; never: {', '.join(storm.not_fired) or 'none'}")
-    if "Traceback" in server_log or '"internal"' in server_log or "request failed" in server_log:
+    unforeseen = [line for line in server_log.splitlines() if UNFORESEEN.search(line)]
+    if unforeseen:
         problems.append("the server's log has failures that nobody foresaw")
+        for line in unforeseen[:UNFORESEEN_SHOWN]:
+            print(f"the server's log: {line}")
     for problem in problems[:20]:
         print(f"PROBLEM {problem}")
     good = verdict.good and not problems
