@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import msgpack
 import pytest
 
@@ -12,7 +14,7 @@ from tracker.protocol import bodies, kinds
 from tracker.protocol.header import encode_header
 from tracker_server.ingest.commit import AgentInfo, GapEntry, HostNews, Lines, RunNews
 from tracker_server.ingest.writer import Writer
-from tracker_server.store.errors import NotFound
+from tracker_server.store.errors import NotFound, StoreError
 from tracker_server.store.store import Store
 
 
@@ -167,6 +169,30 @@ def test_a_failing_statement_anywhere_leaves_nothing_behind_and_a_retry_stores_a
         if not failed:
             break
     assert fail_at > 10
+
+
+def test_a_commit_that_fails_at_its_very_end_leaves_nothing_behind(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = Committer(store, add_principal(store))
+    known, new = StreamBytes(run="known"), StreamBytes(run="known")
+    known.log({"known": 1})
+    alice.send(known)
+    new.log({"new": 1})
+    entry = alice.lines(new)
+
+    def fail(_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.database._writer.dialect, "do_commit", fail)
+        with pytest.raises(StoreError):
+            alice.commit(entry)
+    assert store.offsets(alice.principal, [(1000, new.stream)])[0].next == 0
+    alice.commit(entry)
+
+    assert steps(alice, "new", "known") == [0]
+    assert alice.detail("known").run.metrics == 2
 
 
 def test_segments_follow_each_other(alice: Committer) -> None:

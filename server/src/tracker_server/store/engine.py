@@ -52,6 +52,7 @@ class Database:
         self.url = url
         self._lock = threading.Lock()
         self._note_commit: Callable[[int], None] | None = None
+        self._on_rollback: list[Callable[[], None]] = []
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             if not parsed.database or parsed.database == ":memory:":
@@ -80,10 +81,16 @@ class Database:
         """Yield the writer's connection in a transaction: committed at the end, undone by an exception."""
         with self._lock:
             commits = None
-            with self._translated(), self._writer.begin() as connection:
-                yield connection
-                if self._note_commit is not None:
-                    commits = int(connection.exec_driver_sql(_COUNT_COMMIT).scalar_one())
+            try:
+                with self._translated(), self._writer.begin() as connection:
+                    yield connection
+                    if self._note_commit is not None:
+                        commits = int(connection.exec_driver_sql(_COUNT_COMMIT).scalar_one())
+            except BaseException:
+                # Also where COMMIT itself failed, of which SQLAlchemy tells no listener.
+                for forget in self._on_rollback:
+                    forget()
+                raise
             if self._note_commit is not None and commits is not None:
                 self._note_commit(commits)
 
@@ -99,7 +106,7 @@ class Database:
 
     def on_rollback(self, forget: Callable[[], None]) -> None:
         """Call `forget` whenever something the writer did is undone, in whole or to a savepoint."""
-        event.listen(self._writer, "rollback", lambda connection: forget())
+        self._on_rollback.append(forget)
         event.listen(self._writer, "rollback_savepoint", lambda connection, name, context: forget())
 
     def close(self) -> None:
