@@ -110,7 +110,10 @@ def _judge_run(
     state = page["state"] if page else "unknown to the server"
     # One that was killed before it logged anything may have been too early for its run to know.
     early = any(not each.finished and not kept for each, (kept, _) in zip(members, noted, strict=True))
-    if not powerless and not early and state != ("finished" if wholly else "crashed"):
+    right = {"finished"} if wholly else {"crashed"}
+    if not wholly and all(each["state"] == "ended" or each.get("parent") for each in _streams(page)):
+        right.add("finished")  # whether a fork that was killed matters is for its parent to say
+    if not powerless and not early and state not in right:
         verdict.problems.append(f"run {run} is {state}; it {'finished' if wholly else 'was killed'}")
     if gaps and not powerless and any(not _excused(reason) for _, reason in gaps):
         verdict.problems.append(f"run {run} has gaps: {gaps[:3]}")
