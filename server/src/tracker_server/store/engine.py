@@ -154,7 +154,9 @@ def _translate(error: DBAPIError, url: str) -> StoreError:
         return StoreDamaged("the database %s is damaged (%s): restore it from a backup" % (where, error.orig))
     if primary == sqlite3.SQLITE_FULL:
         return StoreFull("the disk of the database %s is full (%s)" % (where, error.orig))
-    if primary in _UNAVAILABLE or error.connection_invalidated:
+    # SQLite undoes the whole transaction, savepoints too, where it cannot read or write a file.
+    undone = "no such savepoint" in str(error.orig)
+    if primary in _UNAVAILABLE or undone or error.connection_invalidated:
         return StoreUnavailable("the database %s cannot be used now (%s)" % (where, error.orig))
     return StoreError("the database %s refused a statement (%s)" % (where, error))
 
