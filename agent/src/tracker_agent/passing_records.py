@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,21 +17,6 @@ from tracker.protocol.header import read_header
 
 #: A line is shown to people up to this many characters.
 LINE_CHARACTERS_MAX = 500
-_DECODERS: dict[int, Callable[[bytes], Any]] = {
-    kinds.METRICS: bodies.decode_metrics,
-    kinds.VALUE: bodies.decode_value,
-    kinds.CONSOLE: bodies.decode_console,
-    kinds.CONFIG: bodies.decode_patch,
-    kinds.SUMMARY: bodies.decode_patch,
-    kinds.RUN: bodies.decode_run,
-    kinds.FILE: bodies.decode_file,
-    kinds.ALERT: bodies.decode_alert,
-    kinds.EXIT: bodies.decode_exit,
-    kinds.SAMPLE: bodies.decode_sample,
-    kinds.HOST: bodies.decode_host,
-    kinds.OBSERVED: bodies.decode_observed,
-    kinds.LOST: bodies.decode_lost,
-}
 
 
 @dataclass(frozen=True)
@@ -87,7 +72,7 @@ def _fields(kind: int, body: bytes, line: bytes) -> dict[str, Any]:
     try:
         if kind == kinds.HEADER:
             return read_header(line)[0]._asdict()
-        decode = _DECODERS.get(kind)
+        decode = bodies.DECODERS.get(kind)
         return {"raw_bytes": len(body)} if decode is None else decode(body)._asdict()
     except ProtocolError as error:
         return {"raw_bytes": len(body), "problem": str(error)}

@@ -13,19 +13,6 @@ from tracker.protocol.codec import Seeds, scan_lines
 from tracker.protocol.errors import IncompleteError
 from tracker.protocol.header import read_header
 
-DECODERS = {
-    kinds.METRICS: bodies.decode_metrics,
-    kinds.VALUE: bodies.decode_value,
-    kinds.CONFIG: bodies.decode_patch,
-    kinds.SUMMARY: bodies.decode_patch,
-    kinds.RUN: bodies.decode_run,
-    kinds.EXIT: bodies.decode_exit,
-    kinds.LOST: bodies.decode_lost,
-    kinds.ALERT: bodies.decode_alert,
-    kinds.CONSOLE: bodies.decode_console,
-    kinds.FILE: bodies.decode_file,
-}
-
 
 class Stream:
     """One stream as it lies on the disk: the header of its first segment, then its records."""
@@ -66,7 +53,7 @@ def read_streams(root, stubs=False):
             raise
         scanned = scan_lines(data[size:], Seeds(header.stream, header.segment))
         assert not scanned.bad and size + scanned.end == len(data), "%s ends in other bytes" % path
-        records = [(kind, DECODERS[kind](body)) for kind, _, body in scanned.lines]
+        records = [(kind, bodies.DECODERS[kind](body)) for kind, _, body in scanned.lines]
         stream = streams.setdefault(header.stream, Stream(header, []))
         stream.records += records
     return sorted(streams.values(), key=lambda stream: stream.header.started)

@@ -2,7 +2,7 @@
 
 import heapq
 import os
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..protocol import bodies, kinds
 from ..protocol.codec import encode_line
@@ -16,21 +16,6 @@ from ..protocol.stream import DivergedError, Hole, Item, Record, Segment, Stream
 #: So many streams are read side by side, each with an open file; more are read one lot after another.
 STREAMS_MAX = 200
 
-_DECODERS: Dict[int, Callable[[bytes], Any]] = {
-    kinds.METRICS: bodies.decode_metrics,
-    kinds.VALUE: bodies.decode_value,
-    kinds.CONSOLE: bodies.decode_console,
-    kinds.CONFIG: bodies.decode_patch,
-    kinds.SUMMARY: bodies.decode_patch,
-    kinds.RUN: bodies.decode_run,
-    kinds.FILE: bodies.decode_file,
-    kinds.ALERT: bodies.decode_alert,
-    kinds.EXIT: bodies.decode_exit,
-    kinds.SAMPLE: bodies.decode_sample,
-    kinds.HOST: bodies.decode_host,
-    kinds.OBSERVED: bodies.decode_observed,
-    kinds.LOST: bodies.decode_lost,
-}
 
 #: What a gap, or a record whose body cannot be understood, is called where kinds are named.
 GAP = "GAP"
@@ -132,7 +117,7 @@ def _record_entry(stream: bytes, record: Record) -> Entry:
         if name is None:
             fields = {"body": record.body}
             return Entry(stream, record.offset, "KIND %d" % record.kind, None, fields)
-        fields = dict(_DECODERS[record.kind](record.body)._asdict())
+        fields = dict(bodies.DECODERS[record.kind](record.body)._asdict())
     except (BodyError, ProtocolError) as error:
         fields = {"of": name, "reason": str(error), "body": record.body}
         return Entry(stream, record.offset, MALFORMED, None, fields)

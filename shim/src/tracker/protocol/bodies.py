@@ -4,10 +4,11 @@ Bodies are msgpack arrays; readers ignore elements they do not know at the end, 
 some. Decoders raise BodyError and nothing else, whatever the bytes.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import msgpack
 
+from . import kinds
 from .errors import BodyError
 from .kinds import INT_MAX, INT_MIN
 
@@ -404,3 +405,21 @@ def decode_lost(body: bytes) -> Lost:
     if lost.records < 0:
         raise BodyError("a count is negative")
     return lost
+
+
+#: The decoder of each kind but HEADER, which is no body but a line of its own (header.py).
+DECODERS: Dict[int, Callable[[bytes], Any]] = {
+    kinds.METRICS: decode_metrics,
+    kinds.VALUE: decode_value,
+    kinds.CONSOLE: decode_console,
+    kinds.CONFIG: decode_patch,
+    kinds.SUMMARY: decode_patch,
+    kinds.RUN: decode_run,
+    kinds.FILE: decode_file,
+    kinds.ALERT: decode_alert,
+    kinds.EXIT: decode_exit,
+    kinds.SAMPLE: decode_sample,
+    kinds.HOST: decode_host,
+    kinds.OBSERVED: decode_observed,
+    kinds.LOST: decode_lost,
+}

@@ -8,7 +8,7 @@ import argparse
 import json
 import os
 import sys
-from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO, Union
+from typing import Any, Dict, List, Optional, Sequence, TextIO, Union
 
 from . import bodies, kinds
 from .errors import BodyError
@@ -24,20 +24,6 @@ FAULTS_MAX = 100
 WHOLE = "whole"  #: every byte is a record
 TORN = "torn"  #: whole but for a last line that was cut short: nothing acknowledged is missing
 DAMAGED = "damaged"  #: records are missing or cannot be understood
-
-_DECODERS: Dict[int, Callable[[bytes], Any]] = {
-    kinds.METRICS: bodies.decode_metrics,
-    kinds.VALUE: bodies.decode_value,
-    kinds.CONSOLE: bodies.decode_console,
-    kinds.CONFIG: bodies.decode_patch,
-    kinds.SUMMARY: bodies.decode_patch,
-    kinds.RUN: bodies.decode_run,
-    kinds.FILE: bodies.decode_file,
-    kinds.ALERT: bodies.decode_alert,
-    kinds.SAMPLE: bodies.decode_sample,
-    kinds.HOST: bodies.decode_host,
-    kinds.OBSERVED: bodies.decode_observed,
-}
 
 
 class StreamReport:
@@ -112,8 +98,8 @@ class StreamReport:
                 self.exit_code = bodies.decode_exit(record.body).code
             elif record.kind == kinds.LOST:
                 self.lost += bodies.decode_lost(record.body).records
-            elif record.kind in _DECODERS:
-                _DECODERS[record.kind](record.body)
+            elif record.kind in bodies.DECODERS:
+                bodies.DECODERS[record.kind](record.body)
         except BodyError as error:
             self._note(DAMAGED)
             self.malformed_records += 1
