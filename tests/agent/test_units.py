@@ -87,12 +87,12 @@ def root(tmp_path: Path) -> Path:
     make(
         require.program("systemd-sysusers", "systemd"),
         f"--root={made}",
-        PACKAGING / "sysusers.d/tracker.conf",
+        PACKAGING / "sysusers.d/tracker-agent.conf",
     )
     # Names in an ACL are looked up in this system, not in the root: a number says the same.
     _, tracker = ids(made, "tracker-agent")
     directories = tmp_path / "tracker.conf"
-    text = (PACKAGING / "tmpfiles.d/tracker.conf").read_text()
+    text = (PACKAGING / "tmpfiles.d/tracker-agent.conf").read_text()
     assert "group:tracker:" in text
     directories.write_text(text.replace("group:tracker:", f"group:{tracker}:"))
     make(require.program("systemd-tmpfiles", "systemd"), "--create", f"--root={made}", directories)

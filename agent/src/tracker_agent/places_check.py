@@ -79,7 +79,7 @@ def _spool_problems(path: Path, viewer: Viewer) -> list[str]:
     if not os.access(path, os.R_OK | os.X_OK):
         problems.append(
             f"the agent's user (uid {viewer.uid}) cannot list the spool {path}; it has to own it, as "
-            "packaging/tmpfiles.d/tracker.conf has it"
+            "packaging/tmpfiles.d/tracker-agent.conf has it"
         )
     shared = bool(status.st_mode & 0o002)
     if shared and not status.st_mode & stat.S_ISVTX:
