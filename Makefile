@@ -8,14 +8,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PACKAGES := shim agent server
 MANIFESTS := $(PACKAGES:%=%/pyproject.toml)
 # Programs that the tests use where they find them: `make deps` gets them.
-DEBIAN_PACKAGES := acl btrfs-progs chromium fonts-dejavu-core fuse3 gcc git golang-go iproute2 libc6-dev mmdebstrap nftables nodejs \
-	openssl prometheus prometheus-node-exporter rustc strace sysstat systemd
+DEBIAN_PACKAGES := acl btrfs-progs chromium fonts-dejavu-core fuse3 gcc git golang-go iproute2 libc6-dev lintian mmdebstrap nftables nodejs \
+	openssl prometheus prometheus-node-exporter rpm rustc strace sysstat systemd
 
 # Tests wait more than they compute.
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos check clean demo deps format gpu-check help integrations lock peers test ui
+.PHONY: bench chaos check clean demo deps dist format gpu-check help integrations lock packages peers test ui
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,25 @@ lock: $(STAMPS)/dev  ## pin the requirements anew
 		requirements/peers.in -o requirements/peers.txt
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		requirements/integrations.in -o requirements/integrations.txt
+	for part in agent server; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-annotate --no-emit-package tracker-shim -c requirements/runtime.txt shim/pyproject.toml $$part/pyproject.toml \
+		-o requirements/$$part.txt || exit 1; done
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		requirements/packaging.in -o requirements/packaging.txt
+
+# Needs root, and mmdebstrap once for each release. RELEASES=bookworm builds that alone; PACKAGE_VERSION=0.1.1 gives the
+# packages another version than pyproject.toml does.
+packages: .venv-packaging/.stamp  ## build .deb and .rpm into dist/packages (as root); RELEASES=bookworm, PACKAGE_VERSION=…
+	@.venv-packaging/bin/python packaging/make_packages.py $(RELEASES:%=--release %) $(PACKAGE_VERSION:%=--version %)
+
+dist: .venv-packaging/.stamp  ## build wheels and source distributions into dist
+	@.venv-packaging/bin/python packaging/make_distributions.py
+
+.venv-packaging/.stamp: requirements/packaging.txt
+	@echo "== installing the pinned tools that make packages"
+	$(PYTHON) -m venv --clear .venv-packaging
+	.venv-packaging/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes -r $<
+	@touch $@
 
 # Apart from the rest, since this installs a module named wandb. pip must know where torch's builds for CPUs are.
 integrations: $(STAMPS)/installed ui .venv-integrations/.stamp  ## train with libraries that log to wandb by themselves
@@ -96,7 +115,7 @@ deps:  ## install from apt what some tests need (as root, or through sudo)
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
 
 clean:  ## remove everything that the targets above made
-	rm -rf $(VENV) .venv-peers .venv-integrations .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis ui/node_modules ui/dist \
+	rm -rf $(VENV) .venv-integrations .venv-packaging .venv-peers dist .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis ui/node_modules ui/dist \
 		server/src/tracker_server/web/static
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
