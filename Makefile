@@ -15,7 +15,7 @@ DEBIAN_PACKAGES := acl btrfs-progs chromium fonts-dejavu-core fuse3 gcc git gola
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos check clean demo deps dist format gpu-check help integrations lock packages peers test ui
+.PHONY: bench chaos check clean demo deps dist docs format gpu-check help integrations lock packages peers test ui
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,8 @@ lock: $(STAMPS)/dev  ## pin the requirements anew
 		requirements/dev.in -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		requirements/peers.in -o requirements/peers.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		requirements/docs.in -o requirements/docs.txt
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		requirements/integrations.in -o requirements/integrations.txt
 	for part in agent server; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
@@ -97,6 +99,14 @@ integrations: $(STAMPS)/installed ui .venv-integrations/.stamp  ## train with li
 		--no-build-isolation -e ./shim -e ./shim-wandb
 	@touch $@
 
+docs: .venv-docs/.stamp  ## build the documentation into dist/site; a dead link or anchor fails
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet --strict
+
+.venv-docs/.stamp: requirements/docs.txt
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --require-hashes -r $<
+	@touch $@
+
 # Apart, too: wandb's client, and a stand-in for it, cannot be installed side by side.
 peers: .venv-peers/.stamp  ## get tensorboardX and wandb, which bench/log_call.py compares log() with
 
@@ -115,7 +125,7 @@ deps:  ## install from apt what some tests need (as root, or through sudo)
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
 
 clean:  ## remove everything that the targets above made
-	rm -rf $(VENV) .venv-integrations .venv-packaging .venv-peers dist .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis ui/node_modules ui/dist \
+	rm -rf $(VENV) .venv-docs .venv-integrations .venv-packaging .venv-peers dist .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis ui/node_modules ui/dist \
 		server/src/tracker_server/web/static
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

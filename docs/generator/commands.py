@@ -1,0 +1,134 @@
+"""reference/*-commands.md: every command and flag, as the parsers of the three programs have them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import inspect
+from collections.abc import Iterator
+from unittest import mock
+
+from tracker import _cli as tracker_cli
+from tracker_agent import cli as agent_cli
+from tracker_server import cli as server_cli
+
+
+def agent_page() -> str:
+    """Return the page of tracker-agent."""
+    head = (
+        "# tracker-agent\n\nShips what training runs record, exactly once, and measures this machine. "
+        "[More on these commands, with exit statuses](../agent.md#commands).\n\n"
+    )
+    return head + "".join(_sections(agent_cli.make_parser()))
+
+
+def server_page() -> str:
+    """Return the page of tracker-server."""
+    make = getattr(server_cli, "make_parser", None) or server_cli._parser
+    head = (
+        "# tracker-server\n\nStores what agents ship and shows it live. Exit status: 0 done, 2 it cannot work, with one line "
+        "that says why. [More on these commands](../server.md#commands).\n\n"
+    )
+    return head + "".join(_sections(make()))
+
+
+def tracker_page() -> str:
+    """Return the page of tracker, the command that comes with the shim."""
+    head = (
+        "# tracker\n\nLooks after the runs recorded on this machine; it comes with the shim. Exit codes: 0 done, 1 it could not be "
+        "done, 2 it was called wrongly; `tracker run` and `tracker sync` end as their program does. "
+        "[More on these commands](../command.md).\n\n"
+    )
+    return head + "".join(
+        line for name, command in tracker_cli.COMMANDS.items() for line in _section(_parser_of(command))
+    )
+
+
+def _parser_of(command: tracker_cli.Command) -> argparse.ArgumentParser:
+    """Return the parser that a command makes when it is called."""
+    seen: list[argparse.ArgumentParser] = []
+
+    def note(parser: argparse.ArgumentParser, *_: object) -> None:
+        seen.append(parser)
+
+    with mock.patch.object(argparse.ArgumentParser, "print_help", note), contextlib.suppress(SystemExit):
+        tracker_cli._function(command)(["--help"])
+    return seen[0]
+
+
+def _sections(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield the sections of all commands below a parser, which may have commands of their own."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            summaries = {choice.dest: choice.help for choice in action._choices_actions}
+            for name, below in action.choices.items():
+                if any(isinstance(each, argparse._SubParsersAction) for each in below._actions):
+                    yield from _sections(below)
+                else:
+                    yield from _section(below, summaries.get(name) or "")
+
+
+def _section(parser: argparse.ArgumentParser, summary: str = "") -> Iterator[str]:
+    yield f"## {parser.prog}\n\n"
+    description = " ".join((parser.description or summary).split())
+    if description:
+        yield f"{_sentence(description)}\n\n"
+    yield f"    {_usage(parser)}\n\n"
+    shown = [each for each in parser._actions if _is_shown(each)]
+    if shown:
+        yield "| argument | meaning |\n|---|---|\n"
+        for action in shown:
+            yield f"| {_name(action)} | {_meaning(action)} |\n"
+        yield "\n"
+    if parser.epilog:
+        yield "".join(f"    {line}\n" if line else "\n" for line in inspect.cleandoc(parser.epilog).splitlines()) + "\n"
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """Return the usage on one line, in the same words on every Python."""
+    if parser.usage:
+        return " ".join(parser.usage.replace("%(prog)s", parser.prog).removeprefix("usage: ").split())
+    parts = [parser.prog]
+    for action in filter(_is_shown, parser._actions):
+        if action.option_strings:
+            part = f"{action.option_strings[-1]} {_placeholder(action)}".rstrip()
+            parts.append(part if action.required else f"[{part}]")
+        else:
+            parts.append(_placeholder(action) if action.nargs in (None, "+") else f"[{_placeholder(action)}]")
+    return " ".join(parts)
+
+
+def _is_shown(action: argparse.Action) -> bool:
+    return not isinstance(action, argparse._HelpAction) and action.help != argparse.SUPPRESS
+
+
+def _name(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return f"`{_placeholder(action)}`"
+    placeholder = _placeholder(action)
+    return ", ".join(f"`{flag} {placeholder}`" if placeholder else f"`{flag}`" for flag in action.option_strings)
+
+
+def _placeholder(action: argparse.Action) -> str:
+    if action.nargs == 0:
+        return ""
+    if action.metavar is not None:
+        name = action.metavar if isinstance(action.metavar, str) else " ".join(action.metavar)
+    elif action.choices is not None:
+        name = "{" + ",".join(str(choice) for choice in action.choices) + "}"
+    else:
+        name = action.dest.upper() if action.option_strings else action.dest
+    return f"{name} …" if action.nargs in ("*", "+", argparse.REMAINDER) else name
+
+
+def _meaning(action: argparse.Action) -> str:
+    if isinstance(action, argparse._VersionAction):
+        return "Show the version."
+    text = _sentence((action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%"))
+    required = " Required." if action.option_strings and action.required else ""
+    return (text + required).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", ":")) or not text else ".")
