@@ -15,7 +15,7 @@ DEBIAN_PACKAGES := acl btrfs-progs chromium fonts-dejavu-core fuse3 gcc git gola
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos check clean demo deps dist docs format gpu-check help integrations lock packages peers test ui
+.PHONY: bench booted chaos check clean demo deps dist docs format gpu-check help integrations lock packages peers test ui
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,10 @@ peers: .venv-peers/.stamp  ## get tensorboardX and wandb, which bench/log_call.p
 	$(PYTHON) -m venv --clear .venv-peers
 	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes -r $<
 	@touch $@
+
+# Needs root. The packages of this checkout are built before, by `make packages`.
+booted: $(STAMPS)/dev  ## install, run and break the packages on machines booted with systemd (as root)
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup $(or $(BOOTED_ARGS),tests/booted)
 
 deps:  ## install from apt what some tests need (as root, or through sudo)
 	@missing=$$(for package in $(DEBIAN_PACKAGES); do \

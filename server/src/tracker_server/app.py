@@ -32,6 +32,7 @@ from .store.errors import StoreUnavailable
 from .store.projects import ProjectStore
 from .store.store import Store, open_store
 from .store.uploads import UploadLimits, Uploads
+from .systemd import Systemd
 from .web.accounts_api import AccountsApi
 from .web.authenticator import Authenticator
 from .web.blobs_api import BlobsApi
@@ -69,11 +70,12 @@ class ListenError(Exception):
 class Server:
     """Every object of one server, and its life."""
 
-    def __init__(self, settings: Settings, data: DataDirectory) -> None:
+    def __init__(self, settings: Settings, data: DataDirectory, systemd: Systemd) -> None:
         """Open the store, making or migrating it, and wire everything together."""
         limits = settings.limits
         self.settings = settings
         self._data = data
+        self._systemd = systemd
         self.store: Store = open_store(data.database_url, data.blobs, busy_timeout_s=BUSY_TIMEOUT_S)
         self.store.blobs.reserve_bytes = limits.blob_reserve_bytes
         self._unfinished = Uploads(
@@ -196,11 +198,14 @@ class Server:
             tasks = [
                 asyncio.create_task(self._again_and_again("folding", FOLD_EVERY_S, self._fold)),
                 asyncio.create_task(self._again_and_again("key use", NOTE_USED_EVERY_S, self._note_used)),
+                asyncio.create_task(self._feed_watchdog()),
             ]
             self._ready = True
             on_listening(url)
+            self._systemd.ready(f"serving at {url}")
             await stop.wait()
             log.info("stopping")
+            self._systemd.stopping()
             self._ready = False
             for task in tasks:
                 task.cancel()
@@ -225,6 +230,12 @@ class Server:
         used = self._authenticator.take_used()
         if used:
             await self._writer.run(self.accounts.note_used, used)
+
+    async def _feed_watchdog(self) -> None:
+        """Show that the event loop turns. A slow disk keeps threads busy, and a restart would not help."""
+        while self._systemd.watchdog_interval_s is not None:
+            self._systemd.feed_watchdog()
+            await asyncio.sleep(self._systemd.watchdog_interval_s)
 
     async def _again_and_again(self, name: str, every_s: float, work: Callable[[], Awaitable[Any]]) -> None:
         while True:

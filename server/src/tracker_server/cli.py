@@ -21,6 +21,7 @@ from .logs import configure_logs
 from .store.accounts import AccountStore
 from .store.errors import StoreError
 from .store.store import open_store
+from .systemd import Systemd, journal_reads
 
 EXIT_UNUSABLE = 2
 
@@ -105,7 +106,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _run(options: argparse.Namespace) -> None:
     settings = _settings(options)
-    configure_logs(settings.log)
+    close_log = configure_logs(settings.log)
     bound_heap()
     data = DataDirectory(settings.data)
     data.ensure_exists()
@@ -113,13 +114,14 @@ def _run(options: argparse.Namespace) -> None:
     try:
         data.write_back()
         listener = listen(settings.http.host, settings.http.port)
-        server = Server(settings, data)
+        server = Server(settings, data, Systemd(os.environ))
         try:
             asyncio.run(run_until_signal(server, listener, lambda url: _greet(server, data, url)))
         finally:
             server.close()
     finally:
         data.unlock()
+        close_log()
 
 
 def _greet(server: Server, data: DataDirectory, url: str) -> None:
@@ -130,7 +132,13 @@ def _greet(server: Server, data: DataDirectory, url: str) -> None:
             f"Warning: it listens on {server.settings.http.host}, where other machines reach it without TLS:",
             "  keys and data cross the network in the clear. Put a TLS proxy before it (docs/server.md).",
         ]
-    if server.first_key is not None:
+    if server.first_key is not None and journal_reads(2, os.environ):
+        # More people read the journal than may administer the server.
+        lines += [
+            f"The admin key is in {data.admin_key}, for root and this user to read. Sign in by the link of:",
+            f"  tracker-server signin-link --data {data.path}",
+        ]
+    elif server.first_key is not None:
         admin = server.accounts.principal(FIRST_ENTITY, FIRST_PRINCIPAL)
         token = server.accounts.create_signin(admin, ("admin",), time.time_ns())
         lines += [

@@ -1,0 +1,66 @@
+"""Booted machines: `make booted` builds the packages that they install, and runs these tests.
+
+Needs root, systemd-nspawn and mmdebstrap. `node` is shared by the tests of one release: they leave it as they
+found it, with server and agent running. Whoever wants to break something boots a machine with `new_machine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.booted import Machine
+from tests.support.booted_root import RELEASES
+from tests.support.installed import (
+    AGENT,
+    SERVER,
+    Service,
+    boot_for_packages,
+    install,
+    put_in_key,
+    start_agent,
+)
+
+
+@dataclass
+class Node:
+    """A machine with server and agent from their packages, both running."""
+
+    machine: Machine
+    service: Service
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(release, marks=pytest.mark.xdist_group(release)) for release in RELEASES],
+)
+def node(request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A node of each release."""
+    with boot_for_packages(request.param) as machine:
+        yield make_node(machine)
+
+
+def make_node(machine: Machine) -> Node:
+    """Do what an operator does: install, start the server, put in a key, start the agent."""
+    install(machine, SERVER, AGENT)
+    service = Service(machine)
+    service.start()
+    put_in_key(machine, service.new_key())
+    start_agent(machine)
+    return Node(machine, service)
+
+
+@pytest.fixture
+def new_machine() -> Iterator[Callable[[str], Machine]]:
+    """Boots machines that see our packages and have none installed; they end with the test."""
+    machines: list[Machine] = []
+
+    def make(release: str = "bookworm") -> Machine:
+        machines.append(boot_for_packages(release))
+        return machines[-1]
+
+    yield make
+    for machine in machines:
+        machine.stop()
