@@ -78,6 +78,21 @@ def rate(name: str, *labels: str) -> str:
     return f"rate({on_host(name, *labels)}[$__rate_interval])"
 
 
+def growth(name: str) -> str:
+    """Return by how much a counter grew, from one point of the chart to the next."""
+    return f"increase({on_host(name)}[$__rate_interval])"
+
+
+def share(part: str, whole: str) -> str:
+    """Return one metric as a share of another, 0 to 1."""
+    return f"{on_host(part)} / {on_host(whole)}"
+
+
+def of_all(name: str) -> str:
+    """Return a counter's rate per second, of every agent there is."""
+    return f"rate({name}" + '{job="tracker-agent"}[$__rate_interval])'
+
+
 INSTANCE = Variable("instance", 'label_values(up{job="tracker-agent"}, instance)')
 
 AGENTS = Dashboard(
@@ -91,7 +106,7 @@ AGENTS = Dashboard(
                 stat("Agents that answer", f"sum({on_host('up')})"),
                 stat("Agents that do not", f"count({on_host('up')} == 0) or vector(0)"),
                 stat("Not ready", f"count({on_host('tracker_agent_ready')} == 0) or vector(0)"),
-                stat("Live streams", f"sum({on_host('tracker_agent_streams', 'state="live"')})"),
+                stat("Live streams", "sum(" + on_host("tracker_agent_streams", 'state="live"') + ")"),
                 stat("Bytes behind", f"sum({on_host('tracker_agent_behind_bytes')})", unit="bytes"),
                 stat("Lost today", f"sum(increase({on_host('tracker_agent_losses_total')}[1d]))"),
             ),
@@ -128,10 +143,7 @@ AGENTS = Dashboard(
                 ),
                 chart(
                     "Lost",
-                    (
-                        f"sum by (reason) (increase({on_host('tracker_agent_losses_total')}[$__rate_interval]))",
-                        "{{reason}}",
-                    ),
+                    (f"sum by (reason) ({growth('tracker_agent_losses_total')})", "{{reason}}"),
                     meaning="Gaps, files and records that can never be shipped, by reason.",
                 ),
                 chart(
@@ -157,8 +169,7 @@ AGENTS = Dashboard(
                 chart(
                     "In flight",
                     (
-                        f"{on_host('tracker_agent_in_flight_bytes')} / "
-                        f"{on_host('tracker_agent_in_flight_bytes_max')}",
+                        share("tracker_agent_in_flight_bytes", "tracker_agent_in_flight_bytes_max"),
                         "{{instance}}",
                     ),
                     unit="percentunit",
@@ -211,11 +222,11 @@ HOST = Dashboard(
                     unit="bytes",
                 ),
                 chart(
-                    "/dev/shm",
+                    "Shared memory",
                     (on_host("tracker_host_memory_dev_shm_percent"), "full"),
                     unit="percent",
                     most=100,
-                    meaning="Data loaders die when it is full.",
+                    meaning="Data loaders die when /dev/shm is full.",
                 ),
                 chart("Load", (on_host("node_load1"), "1 min"), (on_host("node_load15"), "15 min")),
                 chart(
@@ -229,7 +240,7 @@ HOST = Dashboard(
                 ),
                 chart(
                     "Killed for want of memory",
-                    (f"increase({on_host('node_vmstat_oom_kill')}[$__rate_interval])", "processes"),
+                    (growth("node_vmstat_oom_kill"), "processes"),
                 ),
                 chart(
                     "Disks",
@@ -240,8 +251,7 @@ HOST = Dashboard(
                 chart(
                     "File systems",
                     (
-                        f"1 - {on_host('node_filesystem_avail_bytes')} / "
-                        f"{on_host('node_filesystem_size_bytes')}",
+                        "1 - " + share("node_filesystem_avail_bytes", "node_filesystem_size_bytes"),
                         "{{mountpoint}}",
                     ),
                     unit="percentunit",
@@ -267,7 +277,7 @@ HOST = Dashboard(
                 chart(
                     "Memory",
                     (
-                        f"{on_host('DCGM_FI_DEV_FB_USED')} / {on_host('DCGM_FI_DEV_FB_TOTAL')}",
+                        share("DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_TOTAL"),
                         "GPU {{gpu}}",
                     ),
                     unit="percentunit",
@@ -357,11 +367,11 @@ SERVER = Dashboard(
                 chart(
                     "Records taken",
                     (
-                        'sum(rate(tracker_agent_shipped_bytes_total{job="tracker-agent"}[$__rate_interval]))',
+                        f"sum({of_all('tracker_agent_shipped_bytes_total')})",
                         "records",
                     ),
                     (
-                        'sum(rate(tracker_agent_sent_bytes_total{job="tracker-agent"}[$__rate_interval]))',
+                        f"sum({of_all('tracker_agent_sent_bytes_total')})",
                         "on the wire",
                     ),
                     unit="Bps",
@@ -369,7 +379,7 @@ SERVER = Dashboard(
                 chart(
                     "Requests",
                     (
-                        'sum(rate(tracker_agent_requests_total{job="tracker-agent"}[$__rate_interval]))',
+                        f"sum({of_all('tracker_agent_requests_total')})",
                         "requests",
                     ),
                     unit="reqps",
@@ -377,7 +387,7 @@ SERVER = Dashboard(
                 chart(
                     "Files taken",
                     (
-                        'sum(rate(tracker_agent_files_sent_bytes_total{job="tracker-agent"}[$__rate_interval]))',
+                        f"sum({of_all('tracker_agent_files_sent_bytes_total')})",
                         "files",
                     ),
                     unit="Bps",
@@ -391,8 +401,7 @@ SERVER = Dashboard(
                 chart(
                     "Refused and failed",
                     (
-                        "sum by (kind) "
-                        '(rate(tracker_agent_failures_total{job="tracker-agent"}[$__rate_interval]))',
+                        f"sum by (kind) ({of_all('tracker_agent_failures_total')})",
                         "{{kind}}",
                     ),
                     unit="ops",
@@ -411,8 +420,7 @@ SERVER = Dashboard(
                 chart(
                     "Disks",
                     (
-                        f"1 - {on_host('node_filesystem_avail_bytes')} / "
-                        f"{on_host('node_filesystem_size_bytes')}",
+                        "1 - " + share("node_filesystem_avail_bytes", "node_filesystem_size_bytes"),
                         "{{instance}} {{mountpoint}}",
                     ),
                     unit="percentunit",
@@ -462,7 +470,7 @@ def _panels(rows: Sequence[tuple[str, Sequence[Panel]]]) -> Iterator[dict[str, A
             "type": "row",
         }
         top += 1
-        left = 0
+        left = last = 0
         for panel in panels:
             number += 1
             wide, high = (4, 4) if panel.kind == "stat" else (8, HEIGHT)

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 CHART = HERE.parent / "helm" / "tracker"
 FILE = HERE / "tracker.yaml"
 HEADER = """\
-# A server, and an agent on each node: what the chart in deploy/helm makes of its own values (render.py writes this).
+# A server, and an agent on each node: what the chart in deploy/helm makes of its own values (by render.py).
 # Change the image names to yours, then:
 #
 #     kubectl create namespace tracker
