@@ -176,7 +176,7 @@ def test_settings_named_in_the_default_order_are_those_of_the_code() -> None:
     assert {section for section, _ in settings()} == {
         each.name
         for each in dataclasses.fields(Config)
-        if each.name not in ("further_servers", "collectors", "file", "warnings")
+        if each.name not in ("further_servers", "collectors", "file", "looked_at", "sources")
     }
 
 

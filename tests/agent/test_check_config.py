@@ -41,6 +41,7 @@ def test_places_that_do_not_exist_but_can_be_made_are_well(tmp_path: Path) -> No
 def test_spool_as_the_package_sets_it_up_is_well_for_its_agent(tmp_path: Path) -> None:
     require.root()
     make_system_spool(tmp_path / "spool", AGENT_GROUP)
+    os.chown(tmp_path / "spool", AGENT_UID, AGENT_GROUP)
 
     assert problems(tmp_path, AGENT) == ""
     assert problems(tmp_path, ROOT) == ""
@@ -132,5 +133,7 @@ def test_command_shows_all_servers_and_where_values_come_from_and_hides_what_is_
     assert 'servers.physics.url = "https://b"\n' in done.stdout
     assert 'limits.memory_bytes = "8 MiB"\n' in done.stdout
     assert "limits.spool_bytes = 0   (default)" in done.stdout
-    assert "warning: users may remove each other's directories" in done.stdout
-    assert f"warning: every user can read the key in {file}" in done.stdout
+    assert f"warning: {file}, line 3: users may remove each other's directories" in done.stdout
+    assert (
+        f"warning: {file}, line 6: every user can read the key in {file}; run: chmod o= {file}" in done.stdout
+    )

@@ -18,7 +18,8 @@ from typing import Any
 
 from tracker.protocol.layout import AGENT_FILE
 
-from .settings import Config, ConfigError
+from .config_file import refusal
+from .settings import Config
 
 LOCK_FILE = "agent.lock"
 _MODE = 0o644
@@ -31,9 +32,11 @@ def ensure_spools(config: Config) -> None:
             spool.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.listdir(spool)
         except OSError as error:
-            raise ConfigError(
-                f"cannot use the spool {spool}: {error.strerror or error}; the agent's user "
-                f"(uid {os.geteuid()}) must be able to read it (agent.spools, --spool)"
+            raise refusal(
+                f"cannot use the spool {spool}: {error.strerror or error}",
+                f"the agent's user (uid {os.geteuid()}) must be able to read it (agent.spools, --spool)",
+                config.sources.get(("agent", "spools")),
+                "agent.spools",
             ) from error
 
 

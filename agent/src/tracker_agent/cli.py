@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from .commands.command import EXIT_OK, EXIT_USAGE, Command, fail
 from .commands.table import COMMANDS
-from .settings import ConfigError
+from .config_file import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,35 +1,40 @@
 """Settings of the agent: defaults, then a TOML file, then TRACKER_AGENT_* variables, then flags.
 
-Settings are checked when they are read: a message names the setting, where it came from (file and
-line, variable or flag) and what would be right. What there is to set stands in settings.py.
+Settings are checked when they are read, all of them at once: each message names the setting, where it came
+from (file and line, variable or flag) and what would be right. What there is to set stands in settings.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
-import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tracker.protocol.layout import SYSTEM_SPOOL
 
+from .config_check import check_together, look_at
+from .config_file import (
+    COMMAND_LINE,
+    ConfigError,
+    Problems,
+    Source,
+    TomlFile,
+    of_variable,
+    read_toml,
+    refusal,
+    suggestion,
+)
 from .server_settings import absolute, check_servers, load_server
-from .setting_values import listens_to_others
 from .settings import (
     COLLECTORS,
     DEFAULT_SERVER,
     SECTIONS,
     SERVERS,
     Config,
-    ConfigError,
     Given,
-    MetricsSettings,
-    SamplerSettings,
     Values,
     check_value,
     collector_kinds,
@@ -42,37 +47,66 @@ SYSTEM_STATE_DIR = "/var/lib/tracker-agent"
 
 
 def load_config(
-    file: Path | None, environment: Mapping[str, str], flags: Mapping[tuple[str, str], Any], user_id: int
+    file: Path | None,
+    environment: Mapping[str, str],
+    flags: Mapping[tuple[str, str], Any],
+    user_id: int,
 ) -> Config:
-    """Return checked settings. flags maps (section, name) to a value; user_id decides the defaults."""
-    values: Values = {}
-    if file is not None:
-        values.update(parse_file(read_file(file), str(file)))
-    values.update(parse_environment(environment))
-    values.update({name: Given(value, "the command line") for name, value in flags.items()})
+    """Return checked settings. flags maps (section, name) to a value; user_id decides the defaults.
 
-    sections = {section: _section(section, kind, values) for section, kind in SECTIONS.items()}
-    warnings = _warnings(file, values)
+    Raise ConfigError with everything that is wrong.
+    """
+    problems = Problems()
+    config = examine_config(file, environment, flags, user_id, problems)
+    if config is None or problems.errors:
+        raise ConfigError(*problems.errors)
+    return config
+
+
+def examine_config(
+    file: Path | None,
+    environment: Mapping[str, str],
+    flags: Mapping[tuple[str, str], Any],
+    user_id: int,
+    problems: Problems,
+    credentials: Mapping[str, str] | None = None,
+) -> Config | None:
+    """Return what can be made of the settings, with defaults for what cannot be used, and note all problems.
+
+    None: the file says nothing that can be understood. credentials: API keys that systemd will hand over to
+    the agent, by name.
+    """
+    values = parse_environment(environment, problems)
+    if file is not None:
+        try:
+            values = parse_file(read_toml(file), problems) | values
+        except ConfigError as error:
+            problems.found += error.problems
+            return None
+    values.update({name: Given(value, COMMAND_LINE) for name, value in flags.items()})
+
+    sections = {section: _section(section, kind, values, problems) for section, kind in SECTIONS.items()}
     config = _with_places(Config(**sections, file=file), environment, user_id)
-    _check_sampler(config.sampler, values)
-    _check_metrics(config.metrics, values)
-    server = load_server("server", values, environment, warnings)
+    server = load_server("server", values, environment, problems, credentials)
     further = {
-        name: load_server(section, values, environment, warnings)
+        name: load_server(section, values, environment, problems, credentials)
         for name, section in _sections_of(SERVERS, values).items()
     }
-    check_servers(server, further, values)
+    check_servers(server, further, values, problems)
     collectors = {
-        name: _section(section, collector_kinds()[name].Settings, values)
+        name: _section(section, collector_kinds()[name].Settings, values, problems)
         for name, section in _sections_of(COLLECTORS, values).items()
     }
-    return dataclasses.replace(
+    config = dataclasses.replace(
         config,
         server=server,
         further_servers=further,
         collectors=collectors,
-        warnings=tuple(warnings),
+        sources={name: given.source for name, given in values.items()},
     )
+    check_together(config, problems)
+    look_at(config, values, problems)
+    return dataclasses.replace(config, looked_at=problems.warnings)
 
 
 def _sections_of(table: str, values: Values) -> dict[str, str]:
@@ -81,87 +115,105 @@ def _sections_of(table: str, values: Values) -> dict[str, str]:
     return {section.partition(".")[2]: section for section in sections}
 
 
-def _section(section: str, kind: type[Any], values: Values) -> Any:
-    given = {name: value for (owner, name), value in values.items() if owner == section}
-    return kind(**{name: check_value(section, name, each) for name, each in given.items()})
+def _section(section: str, kind: type[Any], values: Values, problems: Problems) -> Any:
+    if section == "server":
+        return kind()  # load_server() checks it, and has more to check
+    checked = {}
+    for (owner, name), given in values.items():
+        if owner == section:
+            with problems.noted():
+                checked[name] = check_value(section, name, given)
+    return kind(**checked)
 
 
-def read_file(file: Path) -> str:
-    """Return the text of a config file."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the config file {file}: {error.strerror or error}; check path and permissions"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
-
-
-def parse_file(text: str, source: str) -> Values:
-    """Return the values in the text of a config file."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: not valid TOML: {_toml_place(error, text)}") from error
+def parse_file(file: TomlFile, problems: Problems) -> Values:
+    """Return the values in a config file, and note what there cannot be."""
     values: Values = {}
-    for section, content in document.items():
-        if section in (SERVERS, COLLECTORS):
-            for name, further in content.items() if isinstance(content, dict) else [("NAME", None)]:
+    for section, content in file.document.items():
+        if section not in (SERVERS, COLLECTORS):
+            with problems.noted():
+                if section not in SECTIONS:
+                    raise _unknown_section(file, section, content)
+                values |= _parse_section(section, content, file, problems)
+            continue
+        for name, further in content.items() if isinstance(content, dict) else [("NAME", None)]:
+            with problems.noted():
                 if isinstance(content, dict):
-                    _check_name(section, name, _where(source, text, f"{section}.{name}", None))
-                values |= _parse_section(f"{section}.{name}", further, text, source)
-        elif section in SECTIONS:
-            values |= _parse_section(section, content, text, source)
-        else:
-            where = _where(source, text, section, None)
-            known = suggestion(section, [*SECTIONS, SERVERS, COLLECTORS])
-            raise ConfigError(f"{where}: unknown section [{section}]{known}")
+                    _check_name(section, name, file.source(f"{section}.{name}"))
+                values |= _parse_section(f"{section}.{name}", further, file, problems)
     return values
 
 
-def _check_name(table: str, name: str, where: str) -> None:
+def _unknown_section(file: TomlFile, section: str, content: Any) -> ConfigError:
+    source = file.source(section)
+    if not isinstance(content, dict):
+        owners = [owner for owner in SECTIONS if section in fields_of(owner)]
+        if owners:
+            belongs = f"put it below [{owners[0]}], which has to stand above it"
+            what = f"the setting {section} stands in no section"
+            return refusal(what, belongs, source, f"{owners[0]}.{section}")
+    known = suggestion(section, [*SECTIONS, SERVERS, COLLECTORS])
+    return refusal(f"unknown section [{section}]", known, source)
+
+
+def _check_name(table: str, name: str, source: Source) -> None:
     """Refuse a section [servers.NAME] or [collectors.NAME] that there cannot be."""
     if table == COLLECTORS:
         if name not in collector_kinds():
             known = suggestion(name, list(collector_kinds()))
-            raise ConfigError(f"{where}: there is no collector {name!r}{known}")
+            raise refusal(f"there is no collector {name!r}", known, source)
     elif not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name) or name == DEFAULT_SERVER:
-        raise ConfigError(
-            f"{where}: a further server cannot be called {name!r}; a name has 1 to 32 of a-z 0-9 - "
-            f"and is not {DEFAULT_SERVER!r}"
+        raise refusal(
+            f"a further server cannot be called {name!r}",
+            f"a name has 1 to 32 of a-z 0-9 - and is not {DEFAULT_SERVER!r}",
+            source,
         )
 
 
-def _parse_section(section: str, content: Any, text: str, source: str) -> Values:
+def _parse_section(section: str, content: Any, file: TomlFile, problems: Problems) -> Values:
     if not isinstance(content, dict):
         table, dot, name = section.partition(".")
-        where = _where(source, text, table, name if dot and name != "NAME" else None)
-        raise ConfigError(f"{where}: {section} must be a section; write [{section}] and its settings below")
+        source = file.source(table, name if dot and name != "NAME" else None)
+        raise refusal(
+            f"{section} must be a section", f"write [{section}] and its settings below", source, section
+        )
     values: Values = {}
     for name, value in content.items():
-        where = _where(source, text, section, name)
-        if name not in fields_of(section):
-            known = suggestion(name, list(fields_of(section)))
-            raise ConfigError(f"{where}: unknown setting {section}.{name}{known}")
-        values[section, name] = Given(value, where)
-    if section.startswith(f"{SERVERS}.") and "url" not in content:
-        where = _where(source, text, section, None)
-        raise ConfigError(f'{where}: [{section}] has no url; add url = "https://HOST"')
+        source = file.source(section, name)
+        if name in fields_of(section):
+            values[section, name] = Given(value, source)
+        else:
+            known = _nearest(section, name)
+            setting = f"{section}.{name}"
+            problems.found += refusal(f"unknown setting {setting}", known, source, setting).problems
+    if (
+        section.startswith(f"{SERVERS}.")
+        and "url" not in content
+        and content.keys() <= set(fields_of(section))
+    ):
+        raise refusal(f"[{section}] has no url", 'add url = "https://HOST"', file.source(section), section)
     return values
 
 
-def parse_environment(environment: Mapping[str, str]) -> Values:
-    """Return the values in TRACKER_AGENT_<SECTION>_<NAME> variables."""
+def _nearest(section: str, name: str) -> str:
+    """Return what to do about an unknown setting: where it belongs, or the name that it looks like."""
+    owners = [owner for owner in SECTIONS if name in fields_of(owner)]
+    return f"it belongs into [{owners[0]}]" if owners else suggestion(name, list(fields_of(section)))
+
+
+def parse_environment(environment: Mapping[str, str], problems: Problems) -> Values:
+    """Return the values in TRACKER_AGENT_<SECTION>_<NAME> variables, and note those that there are not."""
     values: Values = {}
     for variable, text in sorted(environment.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_VARIABLE:
             continue
         known = _variables(variable.startswith(f"{ENVIRONMENT_PREFIX}COLLECTORS_"))
         if variable not in known:
-            raise ConfigError(f"unknown environment variable {variable}{suggestion(variable, list(known))}")
+            unknown = refusal(f"unknown environment variable {variable}", suggestion(variable, list(known)))
+            problems.found += unknown.problems
+            continue
         section, name = known[variable]
-        values[section, name] = Given(_from_text(section, name, text), f"the variable {variable}")
+        values[section, name] = Given(_from_text(section, name, text), of_variable(variable))
     return values
 
 
@@ -206,11 +258,6 @@ def _with_places(config: Config, environment: Mapping[str, str], user_id: int) -
         chosen = chosen or (SYSTEM_SPOOL if user_id == 0 else own,)
     spools = tuple(dict.fromkeys(absolute(each, home) for each in chosen))
     agent = dataclasses.replace(config.agent, state_dir=absolute(state_dir, home), spools=spools)
-    for spool in spools:
-        if Path(agent.state_dir) == Path(spool):
-            raise ConfigError(
-                f"agent.state_dir and a spool are both {spool}; give the agent a directory of its own"
-            )
     return dataclasses.replace(config, agent=agent)
 
 
@@ -224,65 +271,3 @@ def default_state_dir(environment: Mapping[str, str], user_id: int) -> str:
     home = environment.get("HOME") or os.path.expanduser("~")
     base = environment.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
     return os.path.join(base, "tracker", "agent")
-
-
-def _check_sampler(sampler: SamplerSettings, values: Values) -> None:
-    if sampler.window_s < sampler.interval_s:
-        given = values.get(("sampler", "window_s")) or values["sampler", "interval_s"]
-        raise ConfigError(
-            f"{given.source}: sampler.window_s ({sampler.window_s:g}) must not be shorter than "
-            f"sampler.interval_s ({sampler.interval_s:g})"
-        )
-
-
-def _check_metrics(metrics: MetricsSettings, values: Values) -> None:
-    if metrics.listen and not metrics.allow_remote and listens_to_others(metrics.listen):
-        source = values["metrics", "listen"].source
-        raise ConfigError(
-            f"{source}: metrics.listen = {metrics.listen!r} can be reached from other machines, without a "
-            "password; listen on 127.0.0.1, or set metrics.allow_remote = true"
-        )
-
-
-def _warnings(file: Path | None, values: Values) -> list[str]:
-    keys = [given for (_, name), given in values.items() if name == "key"]
-    if file is None or not any(key.source.startswith(str(file)) for key in keys):
-        return []
-    try:
-        mode = file.stat().st_mode
-    except OSError:
-        return []
-    return [f"every user can read the key in {file}; run: chmod o= {file}"] if mode & stat.S_IROTH else []
-
-
-def suggestion(word: str, known: list[str]) -> str:
-    """Return the end of a message about an unknown word: the known one that it looks like, or all."""
-    close = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
-
-
-def _toml_place(error: tomllib.TOMLDecodeError, text: str) -> str:
-    """Return the parser's message with the line it means, also at the end of the file."""
-    message = str(error)
-    if "(at end of document)" in message:
-        return message.replace("at end of document", f"at line {max(1, len(text.splitlines()))}, the end")
-    return message
-
-
-def _where(source: str, text: str, section: str, name: str | None) -> str:
-    """Return "file, line n" of a setting. tomllib keeps no positions, so plain spellings are searched."""
-    current = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        heading = re.match(r"\s*\[\s*([\w.\"'-]+)\s*\]", line)
-        if heading:
-            current = heading.group(1).strip("\"'")
-        top = rf"\s*[\"']?{re.escape(section)}[\"']?\s*[=.]"
-        within = current == section or current.startswith(f"{section}.")
-        if name is None and (within or re.match(top, line)):
-            return f"{source}, line {number}"
-        if name is not None:
-            key = rf"\s*[\"']?{re.escape(name)}[\"']?\s*="
-            dotted = rf"\s*{re.escape(section)}\s*\.\s*[\"']?{re.escape(name)}[\"']?\s*="
-            if (current == section and re.match(key, line)) or (not current and re.match(dotted, line)):
-                return f"{source}, line {number}"
-    return source

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .config_file import ConfigError as ConfigError  # noqa: PLC0414 - passes the name on
+from .config_file import Problem, Source, refusal
 from .setting_values import (
     GIB,
     KIB,
@@ -22,6 +24,7 @@ from .setting_values import (
     listen_problem,
     parse_size,
     parse_uid_range,
+    show_size,
     uid_range_problem,
 )
 
@@ -31,10 +34,6 @@ DEFAULT_SERVER = "default"
 NO_PROXY = "none"
 
 _BYTES_MAX = 2**60
-
-
-class ConfigError(Exception):
-    """A setting that cannot be used. The message names it and says what would be right."""
 
 
 def setting(
@@ -224,7 +223,14 @@ class Config:
     collectors: Mapping[str, CollectorSettings] = field(default_factory=dict)
     file: Path | None = None
     #: What works, but should be looked at.
-    warnings: tuple[str, ...] = ()
+    looked_at: tuple[Problem, ...] = ()
+    #: Where each value was given that is no default.
+    sources: Mapping[tuple[str, str], Source] = field(default_factory=dict, compare=False)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What works, but should be looked at, as sentences."""
+        return tuple(map(str, self.looked_at))
 
     def with_agent(self, agent: AgentSettings, log_level: str) -> Config:
         """Return this configuration with another's section [agent], whose log level may differ."""
@@ -311,7 +317,7 @@ class Given(NamedTuple):
     """A value somebody chose, and where."""
 
     value: Any
-    source: str
+    source: Source
 
 
 Values = dict[tuple[str, str], Given]
@@ -322,47 +328,72 @@ def check_value(section: str, name: str, given: Given) -> Any:
     declared = fields_of(section)[name]
     default: Any = declared.default
     value = given.value
-    what = f"{given.source}: {section}.{name}"
     if isinstance(default, tuple):
-        return _check_list(declared, value, what)
+        return _check_list(declared, value, section, given.source)
+    shown = "of another type" if declared.metadata["secret"] else repr(value)
     choices = declared.metadata["choices"]
     if choices:
         if isinstance(value, bool) and "off" in choices:
             value = ("on" if "on" in choices else choices[0]) if value else "off"
         if value not in choices:
-            raise ConfigError(f"{what} must be one of {', '.join(choices)}; it is {value!r}")
+            raise _refusal(section, name, given, f"is {shown}", f"it must be one of {', '.join(choices)}")
         return value
     if isinstance(default, float) and type(value) is int:
         value = float(value)
     if _is_size(name) and isinstance(value, str):
         value = parse_size(value)
     if type(value) is not type(default):
-        kind = {float: "a number", bool: "true or false", str: "a string in quotes", int: "a whole number"}
-        size = ' or a size such as "64 MiB"' if _is_size(name) else ""
-        raise ConfigError(f"{what} must be {kind[type(default)]}{size}; it is {given.value!r}")
+        raise _refusal(section, name, given, f"is {shown}", f"it must be {_kind(name, default)}")
     if declared.metadata["bounds"]:
         low, high = declared.metadata["bounds"]
         if not math.isfinite(value) or not low <= value <= high:
-            raise ConfigError(f"{what} must be from {low:g} to {high:g}; it is {value:g}")
+            show = show_size if _is_size(name) else "{:g}".format
+            todo = f"it must be from {show(low)} to {show(high)}"
+            raise _refusal(section, name, given, f"is {value:g}", todo)
     if isinstance(value, str) and "\0" in value:
-        raise ConfigError(f"{what} holds a NUL character; remove it")
+        raise _refusal(section, name, given, "holds a NUL character", "remove it")
     find_problem = declared.metadata["problem"]
     problem = find_problem(value) if find_problem and value else None
     if problem:
-        raise ConfigError(f"{what} {problem}; it is {value!r}")
+        raise _refusal(section, name, given, f"is {value!r}", f"it {problem}")
     return value
 
 
-def _check_list(declared: dataclasses.Field[Any], value: Any, what: str) -> tuple[str, ...]:
+def _kind(name: str, default: Any) -> str:
+    """Return what a setting must be."""
+    if isinstance(default, bool):
+        return "true or false"
+    if isinstance(default, str):
+        return "a string in quotes"
+    if isinstance(default, float):
+        return "a number" + (", in seconds and without a unit" if name.endswith("_s") else "")
+    return "a whole number" + (' or a size such as "64 MiB"' if _is_size(name) else "")
+
+
+def _check_list(
+    declared: dataclasses.Field[Any], value: Any, section: str, source: Source
+) -> tuple[str, ...]:
+    given = Given(value, source)
+    example = f'["{declared.metadata["example"]}"]'
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) and each for each in value):
-        example = declared.metadata["example"]
-        raise ConfigError(f'{what} must be a list of strings, such as ["{example}"]')
+        raise _refusal(
+            section,
+            declared.name,
+            given,
+            "is something else",
+            f"it must be a list of strings, such as {example}",
+        )
     find_problem = declared.metadata["problem"]
     for each in value:
         problem = find_problem(each) if find_problem else None
         if problem:
-            raise ConfigError(f"{what}: {problem}")
+            raise _refusal(section, declared.name, given, f"cannot be used: {problem}", f"such as {example}")
     return tuple(value)
+
+
+def _refusal(section: str, name: str, given: Given, what: str, todo: str) -> ConfigError:
+    setting = f"{section}.{name}"
+    return refusal(f"{setting} {what}", todo, given.source, setting)
 
 
 def _is_size(name: str) -> bool:

@@ -13,13 +13,17 @@ from urllib.parse import urlsplit
 from .settings import ServerSettings
 from .watched_file import Stamp, read_stamp
 
+_TO_READ = "the file must exist and be readable for the agent's user"
+
 
 class CertificateFileError(Exception):
     """A file with certificates or a key cannot be used. str() names the setting and what is wrong."""
 
-    def __init__(self, setting: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, setting: str, what: str, todo: str = "name a file that holds it in PEM form") -> None:
+        super().__init__(f"{what}; {todo}")
         self.setting = setting
+        self.what = what
+        self.todo = todo
 
 
 class Tls:
@@ -133,7 +137,9 @@ def _trusting_context(server: ServerSettings) -> HostContext:
             "ca_file", f"{what} holds no certificates in PEM form (-----BEGIN CERTIFICATE-----)"
         ) from error
     except OSError as error:
-        raise CertificateFileError("ca_file", f"cannot read {what}: {error.strerror or error}") from error
+        raise CertificateFileError(
+            "ca_file", f"cannot read {what}: {error.strerror or error}", _TO_READ
+        ) from error
     return context
 
 
@@ -146,15 +152,15 @@ def _load_client_certificate(context: ssl.SSLContext, server: ServerSettings) ->
         except OSError as error:
             name = server.name_of(setting)
             raise CertificateFileError(
-                setting, f"cannot read {name}: {path}: {error.strerror or error}"
+                setting, f"cannot read {name}: {path}: {error.strerror or error}", _TO_READ
             ) from error
     try:
         context.load_cert_chain(certificate, key, _no_passphrase)
     except _PassphraseError as error:
         raise CertificateFileError(
             "client_key",
-            f"{server.name_of('client_key')}: {key} has a passphrase, which nobody can type here; take it "
-            f"off: openssl pkey -in {key} -out NEW",
+            f"{server.name_of('client_key')}: {key} has a passphrase, which nobody can type here",
+            f"take it off: openssl pkey -in {key} -out NEW",
         ) from error
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":

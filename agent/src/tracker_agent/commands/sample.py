@@ -44,13 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Sample until enough is shown or Ctrl-C. It failed when what was asked for brought nothing."""
     from ..collectors.chosen import COLLECTORS
-    from ..config import suggestion
+    from ..config_file import suggestion
     from ..sample_view import print_json, print_table
 
     names = list(dict.fromkeys([*options.names, *options.collector]))
     for name in names:
         if name not in COLLECTORS:
-            return fail(f"there is no collector {name!r}{suggestion(name, list(COLLECTORS))}", EXIT_USAGE)
+            return fail(f"there is no collector {name!r}; {suggestion(name, list(COLLECTORS))}", EXIT_USAGE)
     if not options.interval >= INTERVAL_MIN_S or options.count < 0:
         return fail(f"--interval must be at least {INTERVAL_MIN_S:g}, --count at least 0", EXIT_USAGE)
     if not os.path.isdir(os.path.join(options.root, "proc")):

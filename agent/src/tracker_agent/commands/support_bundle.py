@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config import load_config
+from ..config_file import ConfigError
 from ..redaction import Redactor, config_without_secrets, secrets_of, strings_in
-from ..settings import Config, ConfigError
+from ..settings import Config
 from .command import EXIT_FAILED, EXIT_OK, Command, add_agent_flags, config_file, fail, state_dirs
 
 #: What a user's file of credentials may hold to be looked through.
