@@ -9,7 +9,7 @@ PACKAGES := shim agent server
 MANIFESTS := $(PACKAGES:%=%/pyproject.toml)
 # Programs that the tests use where they find them: `make deps` gets them.
 DEBIAN_PACKAGES := acl btrfs-progs chromium fonts-dejavu-core fuse3 gcc git golang-go iproute2 libc6-dev lintian mmdebstrap nftables nodejs \
-	openssl prometheus prometheus-node-exporter rpm rustc strace sysstat systemd
+	openssl prometheus prometheus-node-exporter rpm rustc strace sysstat systemd systemd-container
 
 # Tests wait more than they compute.
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)

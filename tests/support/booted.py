@@ -171,7 +171,8 @@ class Machine:
             check=True,
             timeout=COMMAND_S,
         )
-        assert pack.wait() == 0
+        pack.communicate()
+        assert pack.returncode == 0
 
     # --- units ---
 
