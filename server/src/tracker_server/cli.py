@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import __version__
+from . import __version__, check_command
 from .app import ListenError, Server, listen, run_until_signal
 from .auth import FIRST_ENTITY, FIRST_PRINCIPAL, AccountError, MissingError, parse_scopes
-from .config import ConfigError, Settings, load_settings
+from .config import DATA_TEXT, ConfigError, Settings, load_settings
 from .data_directory import DataDirectory, DataDirectoryError
 from .heap import bound_heap
 from .logs import configure_logs
@@ -28,7 +28,7 @@ EXIT_UNUSABLE = 2
 
 def main() -> None:
     """Run the command; errors that a person can mend are one line and exit code 2."""
-    options = _parser().parse_args()
+    options = make_parser().parse_args()
     try:
         options.command(options)
     except (ConfigError, DataDirectoryError, ListenError, AccountError, StoreError) as error:
@@ -38,33 +38,40 @@ def main() -> None:
         sys.exit(1)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tracker-server", description="The Tracker server.")
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="tracker-server",
+        description="Stores what agents send, exactly once, and shows it live.",
+        epilog="exit status: 0 done; 1 whoever read the output has gone; 2 it could not be done",
+    )
     parser.add_argument("--version", action="version", version=f"tracker-server {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run the server until SIGTERM")
+    run = _add(commands, "run", "run the server until SIGTERM")
     _add_settings(run)
     run.add_argument("--host", help="address to listen on (127.0.0.1: this machine only)")
     run.add_argument("--port", type=int, help="port to listen on (8600)")
     run.add_argument("--public-url", help="where people open it, such as https://tracker.example.org")
     run.set_defaults(command=_run)
 
-    check = commands.add_parser("check-config", help="check the settings and print them")
+    check = _add(commands, "check-config", "check the settings and print them")
+    check.description, check.epilog = check_command.DESCRIPTION, check_command.EPILOG
     _add_settings(check)
+    check_command.add_arguments(check)
     check.set_defaults(command=_check_config)
 
-    link = commands.add_parser("signin-link", help="print a one-time sign-in link, valid for 15 minutes")
+    link = _add(commands, "signin-link", "print a one-time sign-in link, valid for 15 minutes")
     _add_settings(link)
     link.add_argument("--url", help="address to put into the link (default: that of the running server)")
     _add_principal(link)
     link.add_argument("--scopes", default="admin", help="comma-separated (admin)")
     link.set_defaults(command=_signin_link)
 
-    key = commands.add_parser("key", help="make, list and revoke API keys").add_subparsers(
+    key = _add(commands, "key", "make, list and revoke API keys").add_subparsers(
         required=True, metavar="ACTION"
     )
-    create = key.add_parser("create", help="make a key and print it, this once")
+    create = _add(key, "create", "make a key and print it, this once")
     _add_settings(create)
     create.add_argument("--name", required=True, help="what the key is for")
     create.add_argument("--scopes", required=True, help="comma-separated: ingest, read, admin")
@@ -74,19 +81,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     create.add_argument("--expires-days", type=int, help="days until it ends (never)")
     create.set_defaults(command=_create_key)
-    listing = key.add_parser("list", help="list keys, without their secrets")
+    listing = _add(key, "list", "list keys, without their secrets")
     _add_settings(listing)
     listing.set_defaults(command=_list_keys)
-    revoke = key.add_parser("revoke", help="revoke a key; it stops working at once")
+    revoke = _add(key, "revoke", "revoke a key; it stops working at once")
     _add_settings(revoke)
     revoke.add_argument("id", help="the 8 characters between the underscores of the key")
     revoke.set_defaults(command=_revoke_key)
     return parser
 
 
+def _add(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=f"{summary}.".capitalize()
+    )
+    return parser
+
+
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", help="directory that holds everything the server keeps")
-    parser.add_argument("--config", type=Path, help="TOML file of settings")
+    parser.add_argument("--data", metavar="DIR", help=DATA_TEXT)
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="file of settings (or $TRACKER_SERVER_CONFIG)"
+    )
 
 
 def _add_principal(parser: argparse.ArgumentParser) -> None:
@@ -95,13 +111,19 @@ def _add_principal(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    file, flags = _given(options)
+    return load_settings(file, os.environ, flags)
+
+
+def _given(options: argparse.Namespace) -> tuple[Path | None, dict[tuple[str, str], Any]]:
+    """Return the config file, and the settings that flags name."""
     flags: dict[tuple[str, str], Any] = {}
     for section, name in (("", "data"), ("http", "host"), ("http", "port"), ("http", "public_url")):
         value = getattr(options, name, None)
         if value is not None:
             flags[section, name] = value
     file = options.config or os.environ.get("TRACKER_SERVER_CONFIG")
-    return load_settings(Path(file) if file else None, os.environ, flags)
+    return Path(file) if file else None, flags
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -151,13 +173,16 @@ def _greet(server: Server, data: DataDirectory, url: str) -> None:
 
 
 def _check_config(options: argparse.Namespace) -> None:
-    settings = _settings(options)
-    print(f"data = {str(settings.data)!r}")
-    for section in ("http", "log", "limits"):
-        print(f"[{section}]")
-        for name, value in vars(getattr(settings, section)).items():
-            print(f"{name} = {list(value) if isinstance(value, tuple) else value!r}")
-    print("The settings are fine.", file=sys.stderr)
+    file, flags = _given(options)
+    sys.exit(check_command.run(options, file, os.environ, flags, _why_not_listening))
+
+
+def _why_not_listening(host: str, port: int) -> str | None:
+    try:
+        listen(host, port).close()
+    except ListenError as error:
+        return str(error)
+    return None
 
 
 def _open_accounts(options: argparse.Namespace) -> tuple[AccountStore, DataDirectory, Settings]:
