@@ -9,13 +9,13 @@ PACKAGES := shim agent server
 MANIFESTS := $(PACKAGES:%=%/pyproject.toml)
 # Programs that the tests use where they find them: `make deps` gets them.
 DEBIAN_PACKAGES := acl btrfs-progs chromium fonts-dejavu-core fuse3 gcc git golang-go iproute2 libc6-dev lintian mmdebstrap nftables nodejs \
-	openssl prometheus prometheus-node-exporter rpm rustc strace sysstat systemd systemd-container
+	openssl prometheus prometheus-blackbox-exporter prometheus-node-exporter rpm rustc strace sysstat systemd systemd-container
 
 # Tests wait more than they compute.
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 
 .DELETE_ON_ERROR:
-.PHONY: bench booted chaos check clean demo deps dist docs format gpu-check help integrations lock packages peers test ui
+.PHONY: bench booted chaos check clean demo deploy-check deps dist docs format gpu-check help integrations lock packages peers test ui
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,8 @@ lock: $(STAMPS)/dev  ## pin the requirements anew
 		requirements/peers.in -o requirements/peers.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		requirements/docs.in -o requirements/docs.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		requirements/deploy.in -o requirements/deploy.txt
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		requirements/integrations.in -o requirements/integrations.txt
 	for part in agent server; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
@@ -107,6 +109,16 @@ docs: .venv-docs/.stamp  ## build the documentation into dist/site; a dead link 
 	.venv-docs/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --require-hashes -r $<
 	@touch $@
 
+# Apart, since what checks deploy/ is larger than all the rest.
+deploy-check: $(STAMPS)/installed ui .venv-deploy/.stamp  ## check what deploy/ holds with the tools that it is for
+	@TEST_SERVICES_PYTHON=$(abspath $(BIN)/python) .venv-deploy/bin/python -m pytest $(or $(DEPLOY_ARGS),tests/deploy)
+
+.venv-deploy/.stamp: requirements/deploy.txt
+	@echo "== installing the pinned tools that check deploy/"
+	$(PYTHON) -m venv --clear .venv-deploy
+	.venv-deploy/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --require-hashes -r $<
+	@touch $@
+
 # Apart, too: wandb's client, and a stand-in for it, cannot be installed side by side.
 peers: .venv-peers/.stamp  ## get tensorboardX and wandb, which bench/log_call.py compares log() with
 
@@ -129,7 +141,7 @@ deps:  ## install from apt what some tests need (as root, or through sudo)
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
 
 clean:  ## remove everything that the targets above made
-	rm -rf $(VENV) .venv-docs .venv-integrations .venv-packaging .venv-peers dist .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis ui/node_modules ui/dist \
+	rm -rf $(VENV) .venv-deploy .venv-docs .venv-integrations .venv-packaging .venv-peers dist .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis ui/node_modules ui/dist \
 		server/src/tracker_server/web/static
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
