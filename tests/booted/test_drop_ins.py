@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.booted.conftest import Node
 from tests.booted.test_shipping import losses
 from tests.booted.test_units import pid_of, process_status
-from tests.booted.trainings import CLOSED
+from tests.booted.trainings import SHORT
 from tests.support.agent_process import wait_until
 from tests.support.booted import Machine
-from tests.support.booted_root import USERS
 from tests.support.installed import AGENT, agent_status, train
 
 DROP_INS = Path(__file__).parents[2] / "packaging/systemd/drop-ins"
@@ -39,31 +40,43 @@ def capabilities(machine: Machine) -> set[int]:
     return {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")}
 
 
-def test_a_spool_that_its_user_closed_is_shipped_with_cap_dac_read_search(node: Node) -> None:
-    machine = node.machine
-    try:
-        train(machine, "bob", CLOSED, "closed", "20")
-        his = f"/var/spool/tracker/{USERS['bob']}"
-        problem = wait_until(
-            lambda: [
-                line
-                for line in machine.run("tracker-agent", "status", check=False).stdout.splitlines()
-                if his in line
-            ],
-            what="the word about the closed directory",
-        )
-        assert "shuts the agent out" in problem[0]
-        assert node.service.try_get("/api/v1/runs/default/booted/closed") is None
+@pytest.fixture
+def open_spool(node: Node) -> Iterator[str]:
+    """A second spool of the agent's, without the ACL of the packaged one: there the users' umask decides."""
+    machine, path, settings = node.machine, "/srv/spool", "/etc/tracker/agent.toml"
+    before = machine.read(settings)
+    machine.run("install", "-d", "-m", "1777", "-o", AGENT, "-g", "tracker", path)
+    spools = f'[agent]\nspools = ["/var/spool/tracker", "{path}"]\n'
+    assert "[agent]\n" in before
+    machine.write(settings, before.replace("[agent]\n", spools), 0o640)
+    machine.write(f"{INSIDE}/spool.conf", f"[Service]\nReadWritePaths={path}\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", AGENT)
+    yield path
+    machine.write(settings, before, 0o640)
+    machine.run("rm", "-r", f"{INSIDE}/spool.conf", path)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", AGENT)
 
-        with dropped_in(machine, "read-closed-spools.conf"):
-            assert capabilities(machine) == {CAP_DAC_READ_SEARCH}
-            node.service.run_in_state("booted", "closed", "finished")
-            assert losses(node.service, "closed") == [(step, 1 / (step + 1)) for step in range(20)]
-            # It reads everything, and still writes nowhere else.
-            assert machine.show(AGENT, "ProtectSystem")["ProtectSystem"] == "strict"
-        assert capabilities(machine) == {0}
-    finally:
-        machine.run("rm", "-rf", his)
+
+def test_a_spool_that_the_users_umask_closed_is_shipped_with_cap_dac_read_search(
+    node: Node, open_spool: str
+) -> None:
+    machine = node.machine
+    train(machine, "bob", SHORT, "closed", "20", umask="077", environment={"TRACKER_DIR": open_spool})
+
+    def shut_out() -> bool:
+        status = machine.run("tracker-agent", "status", check=False).stdout
+        return any(open_spool in line and "shuts the agent out" in line for line in status.splitlines())
+
+    wait_until(shut_out, what="the word about the closed directory")
+    assert node.service.try_get("/api/v1/runs/default/booted/closed") is None
+
+    with dropped_in(machine, "read-closed-spools.conf"):
+        assert capabilities(machine) == {CAP_DAC_READ_SEARCH}
+        node.service.run_in_state("booted", "closed", "finished")
+        assert losses(node.service, "closed") == [(step, 1 / (step + 1)) for step in range(20)]
+    assert capabilities(machine) == {0}
 
 
 def test_the_kernels_log_may_be_read_with_cap_syslog(node: Node) -> None:

@@ -98,7 +98,7 @@ def test_a_training_of_another_user_arrives(node: Node, umask: str) -> None:
 
     page = node.service.run_in_state("booted", run, "finished")
     assert losses(node.service, run) == [(step, 1 / (step + 1)) for step in range(100)]
-    assert [(stream["user"], stream["uid"]) for stream in page["streams"]] == [("alice", USERS["alice"])]
+    assert {(stream["user"], stream["uid"]) for stream in page["streams"]} == {("alice", USERS["alice"])}
 
 
 @pytest.mark.parametrize("umask", ["000", "077"])
@@ -106,7 +106,7 @@ def test_users_cannot_get_at_each_others_runs(node: Node, umask: str) -> None:
     machine, run = node.machine, f"private-{umask}"
     train(machine, "alice", SHORT, run, "10", umask=umask)
     hers = f"/var/spool/tracker/{USERS['alice']}"
-    (segment,) = machine.run("sh", "-c", f"ls {hers}/{run}/*.mpl").stdout.split()
+    segment, *_ = machine.run("sh", "-c", f"ls {hers}/{run}/*.mpl").stdout.split()
 
     def may(user: str, script: str) -> bool:
         return machine.run("sh", "-c", script, user=user, check=False).returncode == 0

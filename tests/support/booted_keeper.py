@@ -113,7 +113,8 @@ class Keeper:
                 *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "systemd-nspawn"),
                 *("--quiet", "--directory", root, "--machine", self._name, "--volatile=overlay"),
                 *("--register=no", "--keep-unit", "--boot", "--notify-ready=yes", "--console=read-only"),
-                *("--link-journal=no", *options),
+                # A host has it, and a drop-in hands it to the agent.
+                *("--link-journal=no", "--capability=CAP_SYSLOG", *options),
             ],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,

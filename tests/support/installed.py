@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -124,6 +124,7 @@ def train(
     *arguments: str,
     start: Callable[..., Any] | None = None,
     umask: str = "022",
+    environment: Mapping[str, str] | None = None,
 ) -> Any:
     """Run a training of a user to its end, in an environment of its own. start=machine.start: return at once.
 
@@ -133,7 +134,7 @@ def train(
     return how(
         *("/usr/bin/python3", "-c", script, *arguments),
         user=user,
-        environment={"PYTHONPATH": SHIM_INSIDE, "PYTHONUNBUFFERED": "1"},
+        environment={"PYTHONPATH": SHIM_INSIDE, "PYTHONUNBUFFERED": "1", **(environment or {})},
         properties={"UMask": umask},
     )
 
