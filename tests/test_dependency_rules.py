@@ -16,7 +16,7 @@ from tests.support.imports import Import, Module, imports_of, is_in, our_modules
 DOORS = {
     "watchdog": ("tracker_agent.watcher",),
     "pynvml": ("tracker_agent.collectors.nvidia_calls",),
-    "systemd": ("tracker_agent.systemd",),
+    "systemd": ("tracker_agent.systemd", "tracker_server.systemd"),
     "sqlalchemy": ("tracker_server.store",),
     "alembic": ("tracker_server.store",),
     "obstore": ("tracker_server.store",),

@@ -15,7 +15,7 @@ from tracker.protocol.layout import CREDENTIALS_FILE, parse_user_directory
 
 from .credentials import UserKeys, read_user_keys
 from .disk import Disk
-from .opening import Refused
+from .opening import Refused, failure
 from .setting_values import UidMap
 
 #: Two changes within this time may leave the same time stamp.
@@ -184,7 +184,7 @@ class SpoolUsers:
         except Refused as error:
             return str(error)
         except OSError as error:
-            return f"cannot be opened: {error.strerror}"
+            return f"cannot be opened: {failure(error)}"
 
     def _scan_user(self, user: UserDirectory, now: float, changes: Changes) -> None:
         user.user = self._user_name(user.uid)
