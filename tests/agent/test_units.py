@@ -13,11 +13,14 @@ import pytest
 from tests.support import require
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
-UNITS = sorted((PACKAGING / "systemd").rglob("*.service"))
+SYSTEM_UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
+#: Part of the agent's wheel, as it is for people who have no packages.
+USER_UNIT = Path(__file__).parents[2] / "agent/systemd/tracker-agent.service"
+UNITS = [*SYSTEM_UNITS, USER_UNIT]
 
 
 def unit_id(path: Path) -> str:
-    return str(path.relative_to(PACKAGING / "systemd"))
+    return f"user/{path.name}" if path == USER_UNIT else path.name
 
 
 def settings_of(unit: Path) -> dict[str, str]:
@@ -29,7 +32,7 @@ def test_unit_is_accepted_by_systemd(unit: Path, tmp_path: Path) -> None:
     # systemd wants the program to exist; the packages put it there.
     copy = tmp_path / unit.name
     copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", unit.read_text(), flags=re.MULTILINE))
-    scope = ["--user"] if unit.parent.name == "user" else []
+    scope = ["--user"] if unit == USER_UNIT else []
 
     done = subprocess.run(
         [
@@ -51,7 +54,7 @@ def test_unit_is_accepted_by_systemd(unit: Path, tmp_path: Path) -> None:
     assert ours == []
 
 
-@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.parent.name != "user"], ids=unit_id)
+@pytest.mark.parametrize("unit", SYSTEM_UNITS, ids=unit_id)
 def test_unit_is_hardened(unit: Path) -> None:
     done = subprocess.run(
         [require.program("systemd-analyze", "systemd"), "security", "--offline=yes", "--threshold=25", unit],
