@@ -30,7 +30,11 @@ def test_every_setting_of_the_agent_has_an_entry() -> None:
 
 def test_every_setting_of_the_server_has_an_entry_with_a_text_of_its_own() -> None:
     loaded = load_settings(None, {}, {("", "data"): "/data"})
-    wanted = {f"{section}.{name}" for section in ("http", "log", "limits") for name in vars(getattr(loaded, section))}
+    wanted = {
+        f"{section}.{name}"
+        for section in ("http", "log", "limits")
+        for name in vars(getattr(loaded, section))
+    }
     entries = re.findall(r"^### `([\w.]+)` .*\n\n(.*)\n", PAGES["server-settings.md"], re.MULTILINE)
     texts = [text for _, text in entries]
 
@@ -71,7 +75,9 @@ def check(path, mode):
 
 
 def test_modules_whose_messages_are_gathered_exist() -> None:
-    assert not [name for topic in messages.TOPICS for name in topic.modules if not (messages.ROOT / name).exists()]
+    assert not [
+        name for topic in messages.TOPICS for name in topic.modules if not (messages.ROOT / name).exists()
+    ]
 
 
 def test_pages_of_commands_name_every_command() -> None:

@@ -88,7 +88,9 @@ def _shown(section: str, name: str, each: dataclasses.Field[Any], text: str, fla
     variable = f"{ENVIRONMENT_PREFIX}{section.replace('.', '_')}_{name}".upper().replace("_NAME_", "_*NAME*_")
     facts.append(("variable", f"`{variable.replace('*', '')}`" + _separator(each)))
     if flag:
-        facts.append(("flag", f"`{flag}`" + (", which may be repeated" if isinstance(each.default, tuple) else "")))
+        facts.append(
+            ("flag", f"`{flag}`" + (", which may be repeated" if isinstance(each.default, tuple) else ""))
+        )
     if metadata["secret"]:
         facts.append(("secret", "never shown, neither in logs nor in `check-config`"))
     facts.append(("takes effect", "reload" if metadata["reload"] else "restart"))

@@ -81,7 +81,12 @@ def _section(parser: argparse.ArgumentParser, summary: str = "") -> Iterator[str
             yield f"| {_name(action)} | {_meaning(action)} |\n"
         yield "\n"
     if parser.epilog:
-        yield "".join(f"    {line}\n" if line else "\n" for line in inspect.cleandoc(parser.epilog).splitlines()) + "\n"
+        yield (
+            "".join(
+                f"    {line}\n" if line else "\n" for line in inspect.cleandoc(parser.epilog).splitlines()
+            )
+            + "\n"
+        )
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
@@ -106,7 +111,9 @@ def _name(action: argparse.Action) -> str:
     if not action.option_strings:
         return f"`{_placeholder(action)}`"
     placeholder = _placeholder(action)
-    return ", ".join(f"`{flag} {placeholder}`" if placeholder else f"`{flag}`" for flag in action.option_strings)
+    return ", ".join(
+        f"`{flag} {placeholder}`" if placeholder else f"`{flag}`" for flag in action.option_strings
+    )
 
 
 def _placeholder(action: argparse.Action) -> str:

@@ -109,7 +109,9 @@ TOPICS = (
 _WORDS_MIN = 4
 _CHARACTERS_MAX = 300
 #: Texts for other programs: types, statements, headers, code.
-_FOR_PROGRAMS = re.compile(r"^\w+\[|^(PRAGMA|UPDATE|SELECT|INSERT|CREATE|import|default-src|sandbox|attachment)\b")
+_FOR_PROGRAMS = re.compile(
+    r"^\w+\[|^(PRAGMA|UPDATE|SELECT|INSERT|CREATE|import|default-src|sandbox|attachment)\b"
+)
 #: Calls whose texts are the log's, or declare something.
 _SAY_NOTHING = {
     "debug", "info", "warning", "error", "setting", "add_argument", "add_parser", "parser", "compile", "Command", "Route",
@@ -217,4 +219,6 @@ def _joined(node: ast.expr) -> str:
 def _escaped(text: str) -> str:
     """Keep signs of Markdown as they are; words in backquotes stay code."""
     parts = re.split(r"(`[^`]+`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([\\*_<\[\]#|{}])", r"\\\1", part) for part in parts)
+    return "".join(
+        part if part.startswith("`") else re.sub(r"([\\*_<\[\]#|{}])", r"\\\1", part) for part in parts
+    )

@@ -17,7 +17,16 @@ _VARIABLE = re.compile(r"TRACKER_[A-Z_]+[A-Z]")
 #: Set by `tracker run` for the program it starts; nobody else's business.
 _OURS = {"TRACKER_SUPERVISED"}
 #: Arguments that init() takes in settings={…} only.
-_IN_SETTINGS = {"base_url", "api_key", "account", "console", "disable_code", "disable_git", "ignore_globs", "silent"}
+_IN_SETTINGS = {
+    "base_url",
+    "api_key",
+    "account",
+    "console",
+    "disable_code",
+    "disable_git",
+    "ignore_globs",
+    "silent",
+}
 
 _HEAD = """\
 # Settings of a run
@@ -84,7 +93,7 @@ def _lines() -> Iterator[str]:
         raise SystemExit(f"docs/generator/shim_settings.py: say what these are for: {sorted(undescribed)}")
     yield "## For a run { #run }\n\n"
     for name, (text, default) in _TEXTS.items():
-        argument = f"`settings={{\"{name}\": …}}`" if name in _IN_SETTINGS else f"`{name}`"
+        argument = f'`settings={{"{name}": …}}`' if name in _IN_SETTINGS else f"`{name}`"
         facts = [("default", default)]
         if name != "disabled":
             facts.append(("argument of `init`", argument))

@@ -48,7 +48,8 @@ def on_page_content(html: str, *, page: Any, **_: Any) -> str:
     def drawing(match: re.Match[str]) -> str:
         alternative, source = match.groups()
         text = (directory / source).read_text()
-        return text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{alternative}"', 1)
+        svg = text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{alternative}"', 1)
+        return f'<span class="drawing">{svg}</span>'
 
     return _DRAWING.sub(drawing, html)
 
@@ -62,7 +63,7 @@ _FETCHED = re.compile(
 
 
 def on_post_build(*, config: Any, **_: Any) -> None:
-    """Fail where a page would fetch something from elsewhere: it must work offline and tell nobody who reads it."""
+    """Fail where a page would fetch something from elsewhere: it must work offline, and tell nobody."""
     site = Path(config["site_dir"])
     found = [
         f"{file.relative_to(site)}: {match.group()}"

@@ -5,6 +5,7 @@ of its own. A comment in front of a block says what the reader is not bothered w
 
     <!-- given: loss, accuracy = 0.5, 0.9 -->      Python that comes before the block
     <!-- not run: it needs a cluster -->           the block is left out
+    <!-- step: pip -->                             the block is part of a walk, which a test of its own goes
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ HEAVY = {
 }  # fmt: skip
 
 _BLOCK = re.compile(r"((?:^<!-- .*? -->\n+)*)^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_COMMENT = re.compile(r"<!-- (given|not run): (.*?) -->", re.DOTALL)
+_COMMENT = re.compile(r"<!-- (given|not run|step): (.*?) -->", re.DOTALL)
 
 
 class Program(NamedTuple):
@@ -60,13 +61,36 @@ def programs_of(text: str, document: str) -> list[Program]:
         comments, language, block = match.groups()
         said = dict(_COMMENT.findall(comments))
         line = text.count("\n", 0, match.start(2)) + 1
-        if "not run" in said:
+        if "not run" in said or "step" in said:
             continue
         if language == "sh":
             shell.append(Program(f"{document}:{line}", "sh", block))
         else:
             python += [textwrap.dedent(said.get("given", "")).strip(), block]
     return ([Program(document, "python", "\n".join(python))] if python else []) + shell
+
+
+class Step(NamedTuple):
+    """One block of a walk. ready: what it says when the next may begin, where it stays in its terminal."""
+
+    text: str
+    ready: str | None
+    user: str | None
+
+
+def steps_of(text: str, walk: str) -> list[Step]:
+    """Return the blocks of one walk through a document, in their order.
+
+    <!-- step: pip, stays until: sign in --> stays running; <!-- step: packages, as: user --> is not root's.
+    """
+    steps = []
+    for match in _BLOCK.finditer(text):
+        comments, _, block = match.groups()
+        name, *more = dict(_COMMENT.findall(comments)).get("step", "").split(", ")
+        options = dict(option.split(": ", 1) for option in more)
+        if name == walk:
+            steps.append(Step(block, options.get("stays until"), options.get("as")))
+    return steps
 
 
 def run(program: Program, directory: Path) -> None:
