@@ -24,7 +24,7 @@ say() {
 
 # Hand run directories (on stdin, each ended by NUL) to the agent; wait until the server has them, $1 seconds at most.
 ship() {
-    timeout --signal=INT --kill-after=5 "$1" xargs -0 -r "$agent" sync --wait --state-dir "$state" >/dev/null
+    timeout --signal=INT --kill-after=5 "$1" xargs -0 -r "$agent" sync --wait --state-dir "$state" >/dev/null 2>&1
 }
 
 # Print the run directories that this job's user wrote to since the job began, in the spool of all users.

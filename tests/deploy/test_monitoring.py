@@ -347,9 +347,7 @@ def test_each_alert_is_raised_by_what_it_is_for_and_by_nothing_else(tmp_path: Pa
                 }
             )
     file = tmp_path / "tests.yml"
-    file.write_text(
-        yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests})
-    )
+    file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
 
     run_tool(require.program("promtool", "prometheus"), "test", "rules", file)
 
