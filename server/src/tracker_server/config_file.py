@@ -152,6 +152,7 @@ class TomlFile:
                     break
             if name is not None:
                 here = current == section and self._begins(line, name, "=")
+                here = here or (bool(heading) and current == f"{section}.{name}")
                 dotted = not current and self._begins(
                     line, section, rf"\.\s*[\"']?{re.escape(name)}[\"']?\s*="
                 )
@@ -169,6 +170,7 @@ class TomlFile:
         number = int(line.group(1)) if line else max(1, len(self._lines))
         place = f" (column {line.group(2)})" if line else " (at the end)"
         todo = next((todo for begin, todo in _TOML_REMEDIES if said.startswith(begin)), "mend that line")
+        todo = todo if line else "a list ends with ], a text with a quote"
         return refusal(f"not valid TOML: {said or message}{place}", todo, Source(self._name, number))
 
 

@@ -18,6 +18,7 @@ from ..settings import Config, ServerSettings, collector_kinds, fields_of
 from ..unit_check import DEFAULT_UNIT, Unit, look_at_unit, read_credentials, read_unit
 from .command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Command, config_file, fail
 
+KEY_FILE = "server.key_file"
 SYSTEMD_RUNS = "/run/systemd/system"
 
 
@@ -56,6 +57,8 @@ def run(options: argparse.Namespace) -> int:
     unit = _unit(options.unit, file)
     if options.unit and unit is None:
         return fail(f"systemd has no unit {options.unit}; see `systemctl list-units --all`", EXIT_USAGE)
+    if options.online:
+        from .. import online_check  # now, since our code may be closed to the unit's user
     problems = Problems()
     environment: Mapping[str, str] = os.environ
     credentials: dict[str, str] = {}
@@ -72,11 +75,12 @@ def run(options: argparse.Namespace) -> int:
         found = [*look_at_places(config, Viewer.current()), *look_at_what_runs(config)]
         found += look_at_unit(unit, config) if unit is not None else []
         problems.found += [each for each in found if each.setting not in refused]
+    if any(each.source is not None and each.setting == KEY_FILE for each in problems.found):
+        # Why there is no key is known better.
+        problems.found = [each for each in problems.found if each.source or each.setting != KEY_FILE]
     unreachable: list[Problem] = []
     if options.online and config is not None and not problems.errors:
-        from ..online_check import look_at_servers
-
-        unreachable = look_at_servers(config, options.timeout)
+        unreachable = online_check.look_at_servers(config, options.timeout)
     told = [*problems.found, *unreachable]
     name = str(file or "the environment")
     if options.json:
