@@ -65,12 +65,15 @@ def check(path, mode):
         raise ConfigError(f"no path: give one in {mode!r} " "or do without it")
     log.info("a word of the log for those who read it")
     return "cannot use %s: it is %d bytes long" % (path, 5)
+def complain():
+    terminal.say("nothing can be written there, make room")
 '''
     )
 
     assert messages.sentences(tmp_path / "said.py") == [
         "no path: give one in … or do without it",
         "cannot use …: it is … bytes long",
+        "nothing can be written there, make room",
     ]
 
 

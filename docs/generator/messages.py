@@ -144,6 +144,7 @@ def sentences(file: Path, words_min: int = _WORDS_MIN) -> list[str]:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and node.body
         and isinstance(node.body[0], ast.Expr)
+        and isinstance(node.body[0].value, ast.Constant)
     }
     gathered = _Gatherer(documented)
     gathered.visit(tree)
