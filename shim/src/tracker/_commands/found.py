@@ -15,7 +15,7 @@ from ..protocol.errors import ProtocolError
 from ..protocol.header import Header, read_header, valid_run_id
 from ..protocol.layout import live_name, parse_segment_name, parse_user_directory, segment_name
 from ..protocol.lock import path_lock_holder
-from .run_state import Writer, state_of
+from ..protocol.run_state import Writer, deciding, state_of
 
 #: A run's description stands at the front of its streams, how it ended at the end: so much is looked at.
 FRONT_BYTES = 256 * 1024
@@ -159,7 +159,7 @@ def read_run(directory: str, segments: Optional[Dict[bytes, List[int]]] = None) 
         name=str(fields.get("name", "")),
         project=str(fields.get("project", "")),
         entity=str(fields.get("entity", "")),
-        state=state_of([each.writer for each in streams]),
+        state=state_of(deciding([each.writer for each in streams])),
         started=streams[0].header.started,
         streams=len(segments),
         live=sum(each.writer.live for each in streams),

@@ -5,9 +5,9 @@ import os
 import time
 from typing import Iterable, List
 
+from ..protocol.run_state import STATES
 from .found import FoundRun, find_runs, roots, runs_of_user
 from .printing import complain, parser, printable, say, size
-from .run_state import STATES
 
 
 def main(argv: List[str]) -> int:

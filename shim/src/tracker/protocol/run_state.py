@@ -1,18 +1,21 @@
-"""What a run's streams on this machine make of it: running, finished, failed or crashed.
+"""What the writers of a run make of it: running, finished, failed or crashed. Pure functions.
 
-The rules are those of docs/record-format.md, "Writers of a run"; the server, which hears from all machines,
-may know better.
+Not every writer decides. A child (a HEADER with a `parent` of the same run: a fork, a worker) that vanishes
+is a fact about itself: worker pools are terminated, children leave by os._exit, and whether that was wrong
+is for the parent to say. The helper beside a training and the command that adds a number to it say nothing
+about it at all. A run that went on later, as one that was preempted does, is judged by its last attempt.
+The rules are those of docs/record-format.md, "Writers of a run".
 """
 
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-from ..protocol.header import AGAIN, ASIDE, HELPER, SUPERVISOR
+from .header import AGAIN, ASIDE, HELPER, SUPERVISOR
 
 STATES = ("running", "finished", "failed", "crashed")
 
 
 class Writer(NamedTuple):
-    """One stream's writer. Times are ns."""
+    """One stream's writer, as it is known. Times are ns."""
 
     stream: bytes
     parent: Optional[bytes]
@@ -21,6 +24,7 @@ class Writer(NamedTuple):
     started: int
     ended: float  #: when it was last heard of; infinite while it lives
     exit_code: Optional[int]  #: None: it lives, or went without a word
+    ordinal: int = 0  #: which one it is to whoever asks; of those that started at once the least comes first
 
     @property
     def live(self) -> bool:
@@ -28,18 +32,20 @@ class Writer(NamedTuple):
         return self.ended == float("inf")
 
 
-def state_of(writers: Sequence[Writer]) -> str:
-    """Return the state of a run that has these writers."""
-    found = deciding(writers)
-    if any(each.live for each in found):
+def state_of(decided: Sequence[Writer]) -> str:
+    """Return the state of a run, given the writers that decide."""
+    if any(each.live for each in decided):
         return "running"
-    if any(each.exit_code is None for each in found):
+    if any(each.exit_code is None for each in decided):
         return "crashed"
-    return "failed" if any(each.exit_code for each in found) else "finished"
+    return "failed" if any(each.exit_code for each in decided) else "finished"
 
 
 def deciding(writers: Sequence[Writer]) -> List[Writer]:
-    """Return the writers that a run's state depends on."""
+    """Return the writers that a run's state depends on.
+
+    One that went on in another stream has the place of the first, and all else from the last.
+    """
     known = _joined(writers)
     asides = [each for each in known.values() if each.role == ASIDE]
     supervisors = [each for each in known.values() if each.role == SUPERVISOR]
@@ -63,7 +69,7 @@ def _joined(writers: Sequence[Writer]) -> Dict[bytes, Writer]:
     """Return the writers by stream; one that went on in another stream is there once, under its first one."""
     known = {each.stream: each for each in writers}
     first: Dict[bytes, bytes] = {}
-    for each in sorted(writers, key=lambda writer: writer.started):
+    for each in _by_start(writers):
         parent = None if each.parent is None else first.get(each.parent, each.parent)
         former = None if parent is None else known.get(parent)
         if each.role == AGAIN and former is not None and former.exit_code is None:
@@ -81,7 +87,7 @@ def _last_attempt(writers: Sequence[Writer]) -> List[Writer]:
     """Return those that ran last: after a time in which none ran, or in the place of one of the same rank."""
     by_rank: Dict[Optional[int], List[Writer]] = {}
     until = 0.0
-    for each in sorted(writers, key=lambda writer: writer.started):
+    for each in _by_start(writers):
         if each.started > until:
             by_rank.clear()
         former = by_rank.get(each.rank, [])
@@ -90,6 +96,10 @@ def _last_attempt(writers: Sequence[Writer]) -> List[Writer]:
         by_rank[each.rank] = former + [each]
         until = max(until, each.ended)
     return [each for of_rank in by_rank.values() for each in of_rank]
+
+
+def _by_start(writers: Sequence[Writer]) -> List[Writer]:
+    return sorted(writers, key=lambda writer: (writer.started, writer.ordinal))
 
 
 def _root_of(writer: Writer, known: Dict[bytes, Writer]) -> bytes:
