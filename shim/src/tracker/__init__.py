@@ -13,7 +13,7 @@ is listed with its types in __init__.pyi.
 
 import sys
 
-from . import _module_calls, _version
+from . import _loading, _module_calls, _version
 from ._config import Config
 from ._module_calls import (
     login,
@@ -90,10 +90,10 @@ __all__ += list(_module_calls.CALLS)
 
 def __getattr__(name: str) -> "Any":
     if name in _MODULES:
-        return __import__("tracker." + name, fromlist=[name])
+        return _loading.load(name)
     if name not in _PUBLIC:
         raise AttributeError("module 'tracker' has no attribute %r" % name)
-    found = getattr(__import__("tracker." + _PUBLIC[name], fromlist=[name]), name)
+    found = getattr(_loading.load(_PUBLIC[name]), name)
     globals()[name] = found
     return found
 

@@ -7,6 +7,7 @@ needs to compare runs. A path is entity/project/run, project/run or a run's id.
 import os
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
+from . import _loading
 from ._api_run import ApiRun
 from ._errors import UsageError
 from ._kept import RemoteRun, RunPath, parse_run_path, remote_run
@@ -65,7 +66,8 @@ class Api:
 
     def artifact(self, name: str, type: Optional[str] = None) -> Any:  # noqa: A002 - the name scripts use
         """Return an artifact by [[ENTITY/]PROJECT/]NAME[:VERSION or alias]. Raise Error."""
-        from ._artifacts import find_artifact
+        with _loading.lock:
+            from ._artifacts import find_artifact
 
         asked = _Asked(self._settings)
         artifact = find_artifact(asked, name)

@@ -14,7 +14,7 @@ import weakref
 from typing import Any, Dict, Iterator, List, Optional
 from urllib.parse import unquote, urlparse
 
-from . import _session
+from . import _loading, _session
 from ._artifact_contents import MANIFEST, Contents, Entry, digest_of
 from ._copying import UNFINISHED_PREFIX, copy_file, ensure_directory, write_file
 from ._errors import Error
@@ -125,7 +125,8 @@ class Artifact(Contents):
 
     def add(self, obj: Any, name: str, overwrite: bool = False) -> Optional[Entry]:  # noqa: ARG002
         """Add a rich value: what log() would record of it, as NAME.TYPE.json, and the files it names."""
-        from . import _rich
+        with _loading.lock:
+            from . import _rich
 
         staging = self._staging_directory()
         try:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
+from . import _loading
 from ._artifact import Artifact
 from ._artifact_contents import MANIFEST, clean_name
 from ._copying import UNFINISHED_PREFIX, copy_file, ensure_directory, write_file
@@ -197,9 +198,10 @@ def find_artifact(run: Any, name: str) -> Artifact:
 
 def _places(run: Any, where: str) -> Iterator[Any]:
     """Yield the runs that may have an artifact: this one, those of the project here, those on the server."""
-    from ._commands.found import runs_of_user
-    from ._kept import LocalRun, RemoteRun, RunPath, settings_of
-    from ._remote import find_remote
+    with _loading.lock:
+        from ._commands.found import runs_of_user
+        from ._kept import LocalRun, RemoteRun, RunPath, settings_of
+        from ._remote import find_remote
 
     project = where.rpartition("/")[2] or run.project
     if project == run.project:
@@ -256,7 +258,8 @@ def _as_artifact(run: Any, given: Any, name: Optional[str], type: Optional[str])
 
 def _keep(run: Any, artifact: Artifact) -> None:
     """Make what is staged a version in the run's directory. Raise OSError."""
-    from ._kept import LocalRun
+    with _loading.lock:
+        from ._kept import LocalRun
 
     if not artifact.is_draft():
         return  # kept before, here or elsewhere

@@ -1,7 +1,7 @@
 """How the process ends, as far as Python tells: sys.exit codes, unhandled exceptions, plain ends.
 
-Nobody tells an atexit handler the exit code, so sys.exit is wrapped while a run is open. An
-unhandled exception is found in sys.last_value, where the interpreter leaves it.
+Nobody tells an atexit handler the exit code: see _exit_code.py, and sys.exit is wrapped while a run is open.
+An unhandled exception is found in sys.last_value, where the interpreter leaves it.
 """
 
 import atexit
@@ -40,7 +40,9 @@ def exit_code(code: "Any") -> int:
     """Return the process's exit status for an argument of sys.exit."""
     if code is None:
         return 0
-    return code & 0xFF if isinstance(code, int) else 1
+    if not isinstance(code, int):
+        return 1
+    return code & 0xFF if -(2**63) <= code < 2**63 else 0xFF
 
 
 def describe(error: "Optional[BaseException]") -> "Optional[Dict[str, str]]":
@@ -83,15 +85,16 @@ class _Trace:
 
 
 class ExitWatch:
-    """Notes the code of the sys.exit() that ends the process."""
+    """Notes the code of the SystemExit that ends the process."""
 
     def __init__(self) -> None:
         self.code: Optional[int] = None
         self.trace = 0
         self._original: Optional[Callable[..., Any]] = None
+        self._undo: Optional[Callable[[], None]] = None
 
     def install(self) -> None:
-        """Wrap sys.exit. May be called twice."""
+        """Begin to listen. May be called twice."""
         # Loaded now, since a first import at exit would make the interpreter forget that Ctrl-C ended
         # it (any eval() does, and namedtuple uses that): status 1 instead of death by SIGINT.
         try:
@@ -101,16 +104,34 @@ class ExitWatch:
         if self._original is not None:
             return
         original = self._original = sys.exit
+        try:
+            from ._exit_code import listen
+
+            self._undo = listen(self._note_code)
+        except Exception:  # noqa: BLE001, S110 - another interpreter, or no descriptor to load it by
+            pass
 
         def exit(*args: "Any") -> "Any":  # noqa: A001 - it is called sys.exit
             try:
                 original(*args)
             except SystemExit as error:
-                self._note(error)
-                raise
+                if self._undo is None:
+                    self._note(error)
+                raise  # and so, before Python 3.12, as an object that has a code
 
         exit.__doc__ = original.__doc__
         sys.exit = exit
+        names = getattr(sys.modules.get("__main__"), "__dict__", {})
+        for name in [name for name, value in list(names.items()) if value is original]:
+            names[name] = exit  # from sys import exit
+
+    def remove(self) -> None:
+        """Stop listening: an interpreter may be started again in the same process."""
+        if self._undo is not None:
+            self._undo()
+
+    def _note_code(self, code: "Any") -> None:
+        self.code = exit_code(code)
 
     def _note(self, error: SystemExit) -> None:
         import threading  # the recorder has loaded it

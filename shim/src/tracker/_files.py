@@ -6,7 +6,7 @@ Whatever lies there is shipped by the agent; nothing here sends anything (docs/f
 import os
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from . import _copying
+from . import _copying, _loading
 from ._errors import CommError
 from ._matching import Matches, Pattern, find_files, is_ignored, parse_pattern
 from .protocol.bodies import Lost
@@ -112,8 +112,9 @@ def restore(
 
 def _fetch(run: Any, name: str, run_path: Optional[str], target: str) -> None:
     """Bring a file from the nearest place that has it. Raise CommError."""
-    from ._kept import LocalRun, kept_runs, parse_run_path, settings_of
-    from ._remote import NotThereError
+    with _loading.lock:
+        from ._kept import LocalRun, kept_runs, parse_run_path, settings_of
+        from ._remote import NotThereError
 
     if run_path is None and run is None:
         raise CommError("give run_path, or call init() first")

@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 import msgpack
 
 from ._clock import monotonic_ns
+from ._interrupted import holder, let_go
 from ._spool import RunPlace
 
 try:
@@ -110,9 +111,9 @@ class HelperClient:
         self._pid = os.getpid()
         self._fd = fd
         self._identity = _identity(fd)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         #: A call is under way. With the lock held, this means: in a frame that we interrupted.
-        self._busy = False
+        self.busy = False
         self._unsent = b""
         self._received = b""
         if hasattr(os, "register_at_fork"):
@@ -152,19 +153,24 @@ class HelperClient:
         if fd >= 0 and _identity(fd) == self._identity:
             os.close(fd)
 
+    @holder
     def _alone(self, call: Callable[[], _Result], otherwise: _Result) -> _Result:
         """Do something with the lock held; not in a fork, nor in a signal handler that interrupted this."""
         # The pid first: in a fork the lock may be held by a thread that is not there.
         if self._pid != os.getpid():
             return otherwise
-        with self._lock:
-            if self._busy or not self._is_ours():
-                return otherwise
-            try:
-                self._busy = True
-                return call()
-            finally:
-                self._busy = False
+        try:
+            with self.lock:
+                if self.busy or not self._is_ours():
+                    return otherwise
+                try:
+                    self.busy = True
+                    return call()
+                finally:
+                    self.busy = False
+        except BaseException:
+            let_go(self)
+            raise
 
     def _look(self) -> bool:
         self._receive()

@@ -4,6 +4,7 @@ import os
 import urllib.parse
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
+from . import _loading
 from ._copying import UNFINISHED_PREFIX, copy_file
 from ._errors import CommError
 from ._remote import NotThereError, Remote, find_remote
@@ -65,7 +66,8 @@ class LocalRun(KeptRun):
             raise CommError("%s cannot be copied: %s" % (source, error.strerror or error), error) from error
 
     def description(self) -> Dict[str, Any]:
-        from ._commands.record_flow import RunFlow
+        with _loading.lock:
+            from ._commands.record_flow import RunFlow
 
         found: Dict[str, Any] = {"fields": {}, "config": {}}
         for entry in RunFlow(self.directory).entries():
@@ -130,8 +132,9 @@ def kept_runs(path: RunPath, settings: Any, environ: Mapping[str, str]) -> Itera
 
 def local_directories(path: RunPath, settings: Any, environ: Mapping[str, str]) -> List[str]:
     """Return the directories of a run on this machine."""
-    from ._commands.found import directories_of_run, read_run
-    from ._spool import candidate_roots
+    with _loading.lock:
+        from ._commands.found import directories_of_run, read_run
+        from ._spool import candidate_roots
 
     found = []
     for root, _ in candidate_roots(settings.dir, settings.dir_variable, environ):
@@ -154,7 +157,8 @@ def settings_of(run: Any) -> Any:
     """Return the settings of a run, of this process's environment where there is none."""
     settings = getattr(run, "settings", None)
     if settings is None:
-        from ._wishes import Wishes
+        with _loading.lock:
+            from ._wishes import Wishes
 
         settings = Wishes({}, {}, False).settings
     return settings

@@ -6,6 +6,8 @@ Slower than the fast path in _run.py, and careful: values may be foreign code, a
 import errno
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from . import _loading
+from ._interrupted import let_go
 from ._recorder import Recorder
 from ._values import UnsupportedError, flatten, split_in_half, to_number_or_text
 from .protocol.bodies import Value, pack
@@ -55,7 +57,8 @@ def _sort_out_other(logged: Logged, name: str, value: Any, error: Exception) -> 
     rich = None
     if value is not None:
         try:
-            from . import _rich  # which only those pay for who log such values
+            with _loading.lock:
+                from . import _rich  # which only those pay for who log such values
 
             rich = _rich.find(value)
         except Exception as problem:  # noqa: BLE001 - figures and arrays are foreign code
@@ -121,7 +124,8 @@ def record_others(
     code. directory: the run's. Return what the summary shows of them, and the name and reason of what
     could not be encoded. A file that could not be written is counted as a lost record here.
     """
-    from . import _rich
+    with _loading.lock:
+        from . import _rich
 
     shown: Dict[str, Any] = {}
     refused: List[str] = []
@@ -145,5 +149,9 @@ def _lose(recorder: Recorder, error: OSError) -> None:
     if error.errno == errno.EBADF:
         # That of the file was closed by somebody. Of the stream's own descriptor this says nothing.
         error = OSError(errno.EIO, error.strerror)
-    with recorder.lock:
-        recorder.lose(VALUE, error)
+    try:
+        with recorder.lock:
+            recorder.lose(VALUE, error)
+    except BaseException:
+        let_go(recorder)
+        raise

@@ -3,7 +3,7 @@
 Their signatures are those of Run's methods of the same names (_run_calls.py; for type checkers __init__.pyi).
 """
 
-from . import _session
+from . import _loading, _session
 from ._values import to_plain
 
 TYPE_CHECKING = False
@@ -54,10 +54,8 @@ def restore(*arguments: "Any", **more: "Any") -> "Any":
     run = _session.current()
     if run is not None and not run.finished:
         return run.restore(*arguments, **more)
-    from . import _files
-
     try:
-        return _files.restore(None, *arguments, **more)
+        return _loading.load("_files").restore(None, *arguments, **more)
     except Exception as error:  # noqa: BLE001 - the guard
         _session.terminal().warn("restore", "restore failed: %s: %s" % (type(error).__name__, error))
         return None
@@ -65,9 +63,7 @@ def restore(*arguments: "Any", **more: "Any") -> "Any":
 
 def login(*arguments: "Any", **more: "Any") -> bool:
     """Keep an API key for this machine's agent (see _sign_in.py); return whether there is one."""
-    from . import _sign_in
-
-    return _sign_in.login(*arguments, **more)
+    return bool(_loading.load("_sign_in").login(*arguments, **more))
 
 
 def setup(settings: "Any" = None) -> None:

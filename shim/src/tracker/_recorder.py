@@ -10,6 +10,7 @@ import threading
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ._clock import monotonic_ns
+from ._interrupted import holder, let_go
 from ._spool import RunPlace
 from .protocol.bodies import Exit, Lost
 from .protocol.header import AGAIN
@@ -65,34 +66,46 @@ class Recorder:
         self._reason = ""
         self._refusal: Optional[OSError] = None
         self._refused_at = 0
-        self._nested: Optional["Recorder"] = None
+        #: Writes for a signal handler that interrupts a write.
+        self.nested: Optional["Recorder"] = None
         self._closed_under_us = False
+        self._exited = False
 
+    @holder
     def open(self) -> None:
         """Create the stream and write what it starts with. Raise OSError where that fails."""
-        with self.lock:
-            self._open()
-            self._catch_up()
+        try:
+            with self.lock:
+                self._open()
+                self._catch_up()
+        except BaseException:
+            let_go(self)
+            raise
 
     def time(self) -> int:
         """Return the time for a record: the wall clock at the stream's start plus monotonic time."""
         return self.clock_offset + monotonic_ns()
 
+    @holder
     def write(self, kind: int, body: bytes) -> bool:
         """Append one record. Return False, and count it, when that is not possible."""
-        with self.lock:
-            if self.busy:
-                return self._nested_recorder().write(kind, body)
-            try:
-                self.busy = True
-                self._look_for_files()
-                self.append(kind, body)
-                return True
-            except (OSError, ValueError) as error:
-                self.lose(kind, error)
-                return False
-            finally:
-                self.busy = False
+        try:
+            with self.lock:
+                if self.busy:
+                    return self._nested_recorder().write(kind, body)
+                try:
+                    self.busy = True
+                    self._look_for_files()
+                    self.append(kind, body)
+                    return True
+                except (OSError, ValueError) as error:
+                    self.lose(kind, error)
+                    return False
+                finally:
+                    self.busy = False
+        except BaseException:
+            let_go(self)
+            raise
 
     def lose(self, kind: int, error: Exception) -> None:
         """Count one record as lost, to be reported in the stream as soon as it can be written."""
@@ -110,6 +123,7 @@ class Recorder:
         self.append = self._append_with_care
         self._warn()
 
+    @holder
     def end(
         self,
         code: int,
@@ -117,22 +131,12 @@ class Recorder:
         facts: Optional[Dict[str, Any]] = None,
     ) -> None:
         """Write EXIT and close. May be called twice, and while a record is being written."""
-        with self.lock:
-            if not self.pid:
-                return
-            if self._nested is not None:
-                self._nested.end(code)
-            if not self.busy:
-                self._look_for_files()
-            if self._unreported and not self.busy:
-                # A stream that could not be created has one more chance: else nobody hears of the loss.
-                self._refusal = None
-            if self._writer is not None or (self._unreported and not self.busy):
-                self._write_exit(code, exception, facts)
-                if not self.busy:
-                    self._close()
-            self.pid = 0
-            self.append = self._refuse
+        try:
+            with self.lock:
+                self._end(code, exception, facts)
+        except BaseException:
+            let_go(self)
+            raise
 
     def forget(self) -> None:
         """Let go of descriptors that came with a fork, without a trace in the parent's stream."""
@@ -142,8 +146,25 @@ class Recorder:
                 writer.forget()
             except OSError:
                 pass  # the parent had closed them itself
-        if self._nested is not None:
-            self._nested.forget()
+        if self.nested is not None:
+            self.nested.forget()
+
+    def _end(self, code: int, exception: Optional[Dict[str, str]], facts: Optional[Dict[str, Any]]) -> None:
+        if not self.pid:
+            return
+        if self.nested is not None:
+            self.nested.end(code)
+        if not self.busy:
+            self._look_for_files()
+        if self._unreported and not self.busy:
+            # A stream that could not be created has one more chance: else nobody hears of the loss.
+            self._refusal = None
+        if self._writer is not None or (self._unreported and not self.busy):
+            self._write_exit(code, exception, facts)
+            if not self.busy:
+                self._close()
+        self.pid = 0
+        self.append = self._refuse
 
     def _learn_from(self, error: OSError) -> None:
         """Do what may let the next record be written."""
@@ -179,8 +200,11 @@ class Recorder:
     def _write_exit(
         self, code: int, exception: Optional[Dict[str, str]], facts: Optional[Dict[str, Any]]
     ) -> None:
+        if self._exited:  # an interrupt came between that and the end
+            return
         try:
             body = Exit(self.time(), code, exception, facts).encode()
+            self._exited = True
             try:
                 self.append(EXIT, body)
             except OSError as error:
@@ -259,8 +283,8 @@ class Recorder:
     def _nested_recorder(self) -> "Recorder":
         # In a signal handler that interrupted a write by its own thread. Waiting would be for ever,
         # and whatever the interrupted frame has half done must not be touched.
-        if self._nested is None:
-            self._nested = Recorder(
+        if self.nested is None:
+            self.nested = Recorder(
                 self.place, self._joining, self._joining, self._state, self._on_loss, self._clock
             )
-        return self._nested
+        return self.nested

@@ -13,6 +13,7 @@ import msgpack
 
 from . import _ending
 from ._clock import monotonic_ns
+from ._interrupted import holder, let_go
 from ._logged import NAMES_MAX, STEP_MAX, record_numbers, record_others, record_texts, sort_out, to_step
 from ._run_calls import RunCalls
 from ._spool import RunPlace
@@ -60,6 +61,7 @@ class Run(RunCalls):
 
     # Logging
 
+    @holder
     def log(
         self,
         data: Dict[str, Any],
@@ -113,12 +115,17 @@ class Run(RunCalls):
             self._log_with_care(data, step, commit)
         except Exception as error:  # the guard
             try:
+                let_go(self._recorder)
                 self._guard("log", error)
             except RecursionError:  # no stack left to say so
                 self._recorder.lost += 1
             if _ending.RECURSION_MUST_SHOW and isinstance(error, RecursionError):
                 raise
+        except BaseException:
+            let_go(self._recorder)
+            raise
 
+    @holder
     def _log_with_care(self, data: Any, step: Any, commit: Optional[bool]) -> None:
         if self._disabled:
             return
@@ -212,10 +219,10 @@ class Run(RunCalls):
         if self._finished:
             return
         self._run_endings(end.code)
-        self._finished = True
         recorder = self._recorders.get(getpid())
         if recorder is not None:
             recorder.end(end.code, _ending.describe(end.error), self._end_facts)
+        self._finished = True  # not before: Ctrl-C may have come in between, and the end comes once more
         if self._on_end is not None:
             self._on_end(self)
 

@@ -7,6 +7,7 @@ calls whose result the training cannot do without (use_artifact, use_model): the
 import os
 from typing import Any, Callable, List, Optional
 
+from . import _loading
 from ._run_facts import RunFacts
 
 #: Calls whose result a training cannot do without.
@@ -25,7 +26,7 @@ class RunCalls(RunFacts):
             if self._finished and call not in _FETCHES:
                 self._warn("finished", "%s() after finish(): nothing is done" % call)
                 return otherwise
-            return getattr(_load(module), call)(self, *arguments, **more)
+            return getattr(_loading.load(module), call)(self, *arguments, **more)
         except Exception as error:  # the guard
             if call in _FETCHES and _is_ours(error):
                 raise
@@ -38,7 +39,8 @@ class RunCalls(RunFacts):
         if found is not None:
             return found
         try:
-            from ._artifacts import Artifact
+            with _loading.lock:
+                from ._artifacts import Artifact
 
             return Artifact(str(name or os.path.basename(os.fsdecode(given))), str(kind or "unspecified"))
         except Exception:  # noqa: BLE001 - no path: an Artifact, or what was warned of already
@@ -209,7 +211,7 @@ class RunCalls(RunFacts):
 
     def status(self) -> Any:
         """Return how far this process is: nothing waits in it, so there is nothing to wait for."""
-        return _load("_show").status(self)
+        return _loading.load("_show").status(self)
 
     def display(self, height: int = 420, hidden: bool = False) -> bool:
         """Show the run's page in a notebook; return whether that was possible."""
@@ -227,11 +229,8 @@ class RunCalls(RunFacts):
         self._hand("_show", "pin_config_keys", (keys,))
 
 
-def _load(module: str) -> Any:
-    return __import__("tracker." + module, fromlist=[module])  # importlib would cost 1 ms
-
-
 def _is_ours(error: Exception) -> bool:
-    from ._errors import Error
+    with _loading.lock:
+        from ._errors import Error
 
     return isinstance(error, Error)

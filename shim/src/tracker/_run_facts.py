@@ -3,6 +3,7 @@
 import os
 from typing import Any, Dict, Optional
 
+from . import _loading
 from ._run_state import RunState
 
 
@@ -88,10 +89,12 @@ class RunFacts(RunState):
     @property
     def settings(self) -> Any:
         """The settings that the run began with, by the names of init()'s arguments."""
-        from ._public_settings import Settings, settings_shown
+        with _loading.lock:
+            from ._public_settings import Settings, settings_shown
 
         if self._settings is None:  # a run that was begun by another process, or none
-            from ._wishes import Wishes
+            with _loading.lock:
+                from ._wishes import Wishes
 
             self._settings = Wishes({}, {}, False).settings
         return Settings(**settings_shown(self._settings, self))
@@ -102,7 +105,8 @@ class RunFacts(RunState):
 
     @property
     def _attach_id(self) -> str:
-        from ._handover import attach_id
+        with _loading.lock:
+            from ._handover import attach_id
 
         return attach_id(self)  # type: ignore[arg-type]  # every run is a Run
 

@@ -7,9 +7,10 @@ import os
 from os import getpid
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from . import _ending
+from . import _ending, _loading
 from ._clock import time_ns
 from ._config import Config
+from ._interrupted import let_go
 from ._recorder import Recorder, Records
 from ._spool import RunPlace
 from ._summary import Summary
@@ -63,7 +64,8 @@ class RunState:
         #: What define_metric() said (see _define.py); None: nothing.
         self.definitions: Any = None
         if "metrics" in self._fields:
-            from ._define import Definitions
+            with _loading.lock:
+                from ._define import Definitions
 
             self.definitions = Definitions(self._fields["metrics"])
         #: When alerts were sent, by title (see _alert.py).
@@ -297,7 +299,8 @@ class RunState:
         try:
             simple = value is None or isinstance(value, (int, float, str, dict, list, tuple))
             if not simple and not self._disabled and not hasattr(value, "item"):
-                from . import _rich
+                with _loading.lock:
+                    from . import _rich
 
                 shown = _rich.to_summary(value, self.directory, name)
         except Exception as error:  # noqa: BLE001 - pictures are foreign code
@@ -305,17 +308,27 @@ class RunState:
         return to_plain(value) if shown is None else shown
 
     def _take_newest(self) -> Dict[str, Any]:
-        with self._recorder.lock:
-            newest, self._newest = self._newest, {}
-            if self.definitions is not None:
-                self.definitions.saw(newest)
-        return newest
+        recorder = self._here()
+        try:
+            with recorder.lock:
+                newest, self._newest = self._newest, {}
+                if self.definitions is not None:
+                    self.definitions.saw(newest)
+            return newest
+        except BaseException:
+            let_go(recorder)
+            raise
 
     def use_definitions(self, definitions: Any) -> None:
         """Go by these definitions from the next log() on."""
-        with self._recorder.lock:
-            self.definitions = definitions
-            self._look_again()
+        recorder = self._here()
+        try:
+            with recorder.lock:
+                self.definitions = definitions
+                self._look_again()
+        except BaseException:
+            let_go(recorder)
+            raise
 
     def _look_again(self) -> None:
         self._names = [None]

@@ -8,8 +8,10 @@ All that a bare `import tracker` loads is this and what it imports at its top, w
 import atexit
 import sys
 
+from . import _loading
 from ._config import Config
 from ._ending import RECURSION_MUST_SHOW, ExitWatch
+from ._no_run import NoRun
 from ._summary import Summary
 from ._terminal import Terminal
 
@@ -71,10 +73,11 @@ def init(  # noqa: PLR0913, PLR0917 - the signature that scripts know
     """
     arguments = dict(locals())
     del arguments["unknown"]
-    from . import _start
-
     try:
-        wishes = _start.Wishes(arguments, unknown, wandb_names or _called_as_wandb())
+        with _loading.lock:
+            from . import _start
+
+            wishes = _start.Wishes(arguments, unknown, wandb_names or _called_as_wandb())
         already_open = open_runs()
         if already_open and wishes.reinit == "return_previous":
             _terminal.warn("reinit", "a run is open: init() returns it; see `reinit` in docs/shim.md")
@@ -82,13 +85,12 @@ def init(  # noqa: PLR0913, PLR0917 - the signature that scripts know
         if wishes.reinit != "create_new":
             for each in already_open:
                 each.finish()
-        run = _start.begin(wishes, _terminal, _withdraw)
+        with _loading.lock:  # which loads this and that
+            run = _start.begin(wishes, _terminal, _withdraw)
+            if not run.disabled:
+                _exit_watch.install()
     except Exception as error:  # noqa: BLE001 - the guard: whatever it is, training goes on
-        _terminal.warn("init", "init() failed, nothing is recorded: %s: %s" % (type(error).__name__, error))
-        run = _start.disabled_run({"project": "", "name": ""}, _terminal, _withdraw)
-        return _publish(run)
-    if not run.disabled:
-        _exit_watch.install()
+        return _publish(_run_that_failed("init", error, config))
     if wishes.reinit == "create_new":
         _others.append(run)
         return run
@@ -157,15 +159,33 @@ def attach(
 
     known: its config, and whether `dir` is that of its files.
     """
-    from . import _start
+    try:
+        with _loading.lock:
+            from . import _start
 
-    run = _start.attached_run(place, fields, url, disabled, step, known["config"], _terminal, _withdraw)
-    if known["files"]:
-        run.use_files_directory()
+            if not disabled:
+                _exit_watch.install()
+        run = _start.attached_run(place, fields, url, disabled, step, known["config"], _terminal, _withdraw)
+        if known["files"]:
+            run.use_files_directory()
+    except Exception as error:  # noqa: BLE001 - the guard
+        run = _run_that_failed("attach", error, known["config"])
+        disabled = True
     if not disabled:
-        _exit_watch.install()
         _others.append(run)
     return _publish(run) if _current is None else run
+
+
+def _run_that_failed(what: str, error: Exception, config: "Any") -> "Run":
+    """Return a run that records nothing, having said why."""
+    _terminal.warn(what, "%s() failed, nothing is recorded: %s: %s" % (what, type(error).__name__, error))
+    try:
+        with _loading.lock:
+            from . import _start
+
+        return _start.disabled_run({"project": "", "name": ""}, _terminal, _withdraw, None, config)
+    except Exception:  # noqa: BLE001 - no descriptor to load it by, or no memory
+        return NoRun(Config(_terminal, None, config), Summary(_terminal))  # type: ignore[return-value]
 
 
 def config_without_run() -> Config:
@@ -209,6 +229,7 @@ def at_exit(*runs: "Run") -> None:
     """End what is still open, with the code and exception the process ends with."""
     try:
         end = _exit_watch.end()
+        _exit_watch.remove()
         for run in runs or open_runs():
             run.end(end)
     except Exception as error:  # noqa: BLE001 - the guard

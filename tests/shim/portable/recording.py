@@ -70,6 +70,7 @@ class Recording(unittest.TestCase):
         """Return the environment of a script."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
         environ["TRACKER_DIR"] = os.path.join(self.spool, "spool")
+        environ["XDG_STATE_HOME"] = os.path.join(self.spool, "state")  # what others left at home is not ours
         environ["PYTHONIOENCODING"] = "utf-8"
         # Off where a test is not about them: they start a process beside the training.
         environ["TRACKER_CONSOLE"] = "off"

@@ -195,6 +195,46 @@ def fault():
 
         self.assertEqual([stream.exits for stream in streams], [[0]])
 
+    def test_no_descriptor_is_left_for_init(self):
+        """Not even the modules of a run can be loaded; with them loaded, nothing can be opened."""
+        script = """
+import errno, os, sys, traceback
+import tracker
+before = %r
+loaded = %r
+if loaded:
+    tracker.init(mode="disabled").finish()
+held = []
+try:
+    if before == "limit":
+        import resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    while before == "all taken":
+        held.append(os.open(os.devnull, os.O_RDONLY))
+except OSError as error:
+    assert error.errno == errno.EMFILE
+run = tracker.init(project="p", name="n", config={"lr": 0.5})
+with run:
+    run.log({"a": 1})
+    tracker.log({"a": 2})
+    run.config["b"] = tracker.config.lr * 2
+    run.summary["c"] = 3
+    run.define_metric("a", summary="min")
+    run.alert("title", "text")
+    assert tracker.run is run and run.config["b"] == 1.0
+    text = "%%s %%s %%s %%s" %% (run.id, run.name, run.url, os.path.join(run.dir, "x"))
+    tracker.save("x")
+print("done", loaded or run.lost == 2)
+sys.exit(4)
+"""
+        for before in ("limit", "all taken"):
+            for loaded in (False, True):
+                self.setUp()
+                out, err = self.run_script(script % (before, loaded), 4)
+                self.assertEqual(out, "done True\n", (before, loaded, err))
+                self.assertIn("tracker: warning", err)
+                self.assertNotIn("Traceback", err)
+
     def test_files_may_only_be_so_large(self):
         streams, err = self.train(
             """

@@ -205,6 +205,68 @@ for number in range(20):
         self.assertEqual(values, [{"main": 1}] + [{"step": step} for step in range(1, 20)])
 
 
+class Loading(Recording):
+    """A fork while another thread loads a module of ours for the first time."""
+
+    SCRIPT = """
+import os, signal, sys, threading, time, tracker
+%(before)s
+entered = threading.Event()
+class Slow(object):
+    def find_spec(self, name, path=None, target=None):
+        if name == %(module)r:
+            entered.set()
+            time.sleep(0.3)
+sys.meta_path.insert(0, Slow())
+open("file", "w").close()
+def call():
+    %(call)s
+thread = threading.Thread(target=call)
+thread.start()
+entered.wait()
+assert %(module)r not in sys.modules
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    call()
+    os._exit(0)
+print("child", os.waitpid(child, 0)[1], "loaded", %(module)r in sys.modules)
+thread.join()
+"""
+
+    @FORKS
+    @unittest.skipIf(sys.version_info < (3, 7), "no hook of forks in this Python")
+    def test_a_child_can_load_what_a_thread_was_loading_at_the_fork(self):
+        init = "run = tracker.init(id='run')"
+        calls = [
+            ("tracker._start", "tracker.init(id='run')", ""),
+            ("tracker._files", "assert run.save('file', policy='now')", init),
+            ("tracker._rich", "tracker.Html('x')", init),
+            ("tracker._rich.table", "tracker.log({'t': [1, 2, 3], 'm': object()})", init),
+            ("tracker._define", "assert run.define_metric('a')", init),
+            ("tracker._artifacts", "assert run.log_artifact('file', 'name', 'type').name", init),
+            ("tracker._kept", "run.restore('none')", init),
+        ]
+        for module, call, before in calls:
+            self.setUp()
+            out, _ = self.run_script(self.SCRIPT % {"module": module, "call": call, "before": before})
+            self.assertEqual(out, "child 0 loaded True\n", module)
+
+    @FORKS
+    @unittest.skipIf(sys.version_info < (3, 7), "no hook of forks in this Python")
+    def test_a_fork_waits_no_longer_than_it_must_and_its_child_does_without(self):
+        before = "import tracker._loading\ntracker._loading.WAIT_S = 0.01\nrun = tracker.init(id='run')"
+        call = "print('kept', len(run.save('file', policy='now')), flush=True)"
+        out, err = self.run_script(
+            self.SCRIPT % {"module": "tracker._files", "call": call, "before": before}
+            + "if not os.fork(): os._exit(0)\nos.wait()\n"
+        )
+
+        self.assertEqual(sorted(out.splitlines()), ["child 0 loaded True", "kept 0", "kept 1"])
+        self.assertEqual(err.count("another thread was loading modules"), 1)
+        self.assertNotIn("Traceback", err)
+
+
 class Signals(Recording):
     """A training gets signals; what it would do without Tracker is what it does."""
 
@@ -338,6 +400,95 @@ os.execv(sys.executable, [sys.executable, "-c", count])
         self.assertEqual(self.stream().exits, [])
         inherited, _ = self.run_script("import os; print(len(os.listdir('/dev/fd')))")
         self.assertEqual(out, inherited)
+
+
+class Interrupts(Recording):
+    """An exception from a signal handler, such as Ctrl-C, at every bytecode of what a training calls."""
+
+    @unittest.skipIf(sys.version_info < (3, 7), "no tracing of bytecodes in this Python")
+    def test_no_interrupt_leaves_anything_behind(self):
+        out, _ = self.run_script(
+            """
+import opcode, os, sys, threading, tracker
+nop = opcode.opmap["NOP"]
+shim = os.path.dirname(tracker.__file__)
+run = tracker.init(id="run")
+
+class Interrupt(BaseException):
+    pass
+
+def interrupted(call, number):
+    # Return whether `call` had so many bytecodes; the last of them raised.
+    left = [number]
+    def trace(frame, event, argument):
+        if not frame.f_code.co_filename.startswith(shim):
+            return None
+        frame.f_trace_opcodes = True
+        # No signal is looked for at a NOP, and what is raised there is beside the tables of `try` and `with`.
+        if event == "opcode" and bytearray(frame.f_code.co_code)[frame.f_lasti] != nop:
+            left[0] -= 1
+            if not left[0]:
+                raise Interrupt
+        return trace
+    sys.settrace(trace)
+    try:
+        call()
+    except Interrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return left[0] <= 0
+
+def check(what, number):
+    assert not run._recorder.busy, (what, number)
+    thread = threading.Thread(target=run.log, args=({"thread": number}, number))
+    thread.daemon = True
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive(), ("the lock was left behind", what, number)
+
+def read_summary():
+    run.log({"n": 1}, number)
+    run.summary["n"]
+
+calls = {
+    "numbers": lambda: run.log({"n": number}, number),
+    "text": lambda: run.log({"n": number, "text": "t"}, number),
+    "too large": lambda: run.log({"n": 2**70}, number),
+    "config": lambda: run.config.update({"n": number}, allow_val_change=True),
+    "summary": read_summary,
+}
+for name in sorted(calls):
+    calls_before = calls[name]
+    number = 0
+    calls_before()
+    while True:
+        number += 1
+        reached = interrupted(calls[name], number)
+        check(name, number)
+        if not reached:
+            break
+    print(name, number > 50)
+tracker.finish()
+number = 0
+reached = True
+while reached:
+    number += 1
+    other = tracker.init(id="ended-%d" % number)
+    reached = interrupted(other.finish, number)
+    other.finish()
+print("finish", number > 50)
+"""
+        )
+
+        names = ("config", "numbers", "summary", "text", "too large", "finish")
+        self.assertEqual(out.splitlines(), [name + " True" for name in names])
+        streams = self.streams(stubs=True)
+        ended = [stream.exits for stream in streams if stream.header.run != "run"]
+        self.assertLessEqual({tuple(each) for each in ended}, {(0,), ()})
+        # Only between the decision to write it and the write itself can an EXIT be missed.
+        self.assertLess(ended.count([]), len(ended) / 2)
+        self.assertEqual([stream.exits for stream in streams if stream.header.run == "run"], [[0]])
 
 
 class Shutdown(Recording):

@@ -2,6 +2,7 @@
 
 from typing import Any, Optional
 
+from .. import _loading
 from .histogram import Histogram
 from .html import Bokeh
 from .image import Image, is_matplotlib
@@ -31,7 +32,8 @@ def as_rich(value: Any, arrays: bool = True) -> Optional[RichValue]:
     if comes_from(value, "bokeh") and hasattr(value, "select_one"):
         return Bokeh(value)
     if comes_from(value, "pandas") and hasattr(value, "iloc") and hasattr(value, "columns"):
-        from .table import Table  # which needs this module
+        with _loading.lock:
+            from .table import Table  # which needs this module
 
         return Table(dataframe=value)
     if arrays and any(comes_from(value, library) for library in _ARRAY_LIBRARIES) and _is_large(value):

@@ -6,13 +6,15 @@ Nothing of them is needed to import the shim or to log numbers.
 import importlib
 from typing import Any
 
+from .. import _loading
 from .._values import UnsupportedError
 
 
 def needed(module: str, what: str) -> Any:
     """Return a module, imported now if it must be. Raise UnsupportedError saying what it is needed for."""
     try:
-        return importlib.import_module(module)
+        with _loading.lock:
+            return importlib.import_module(module)
     except Exception as error:  # a broken installation raises anything
         package = {"PIL": "pillow"}.get(module.partition(".")[0], module.partition(".")[0])
         raise UnsupportedError(
