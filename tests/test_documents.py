@@ -8,13 +8,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+#: Made when the site is built (docs/generator/site_hooks.py).
+MADE = {ROOT / "docs/reference/messages.md"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_to_files_lead_somewhere(document: Path) -> None:
     links = LINK.findall(document.read_text())
 
-    dead = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    there = {link: (document.parent / link).resolve() for link in links if "://" not in link}
+    dead = [link for link, path in there.items() if not path.exists() and path not in MADE]
 
     assert not dead
 
@@ -34,3 +37,32 @@ def test_readme_commands_exist() -> None:
 
     assert targets
     assert not [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)]
+
+
+def test_tests_named_in_documents_exist() -> None:
+    documents = "".join(document.read_text() for document in (ROOT / "docs").rglob("*.md"))
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+
+    named = set(re.findall(r"`(test_\w+)`", documents))
+
+    assert len(named) > 50
+    assert not [name for name in named if f"def {name}(" not in tests]
+
+
+@pytest.mark.parametrize("document", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)
+def test_lists_are_lists_on_the_site_too(document: Path) -> None:
+    """Its Markdown wants an empty line before a list, and four spaces before one within another."""
+    lines = document.read_text().splitlines()
+    code, broken = False, []
+    for number, (before, line) in enumerate(zip(["", *lines], lines, strict=False), 1):
+        code ^= line.lstrip().startswith("```")
+        begins = re.match(r"(?:- |1\. )", line)
+        in_text = (
+            before
+            and not before.startswith((" ", "-", ":", "|", "#", "<!--"))
+            and not re.match(r"\d+\. ", before)
+        )
+        if not code and ((begins and in_text) or re.match(r" {1,3}(?:- |\d+\. )", line)):
+            broken.append(f"{document.name}:{number}: {line}")
+
+    assert not broken
