@@ -161,3 +161,22 @@ def test_a_configuration_that_cannot_be_used_is_not_tried_again(
     wait_until(lambda: machine.show(AGENT, "SubState")["SubState"] == "running", what="the agent")
     assert machine.show(AGENT, "NRestarts")["NRestarts"] == "3"
     assert json.loads(machine.run("tracker-agent", "status", "--json").stdout)["agent"]["pid"]
+
+
+def test_a_server_that_stands_still_is_killed_and_started_again(node: Node) -> None:
+    machine, place = node.machine, f"/run/systemd/system/{SERVER}.service.d/soon.conf"
+    machine.write(place, "[Service]\nWatchdogSec=5\nTimeoutAbortSec=1\nRestartSec=100ms\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", SERVER)
+    before = pid_of(machine, SERVER)
+    hosts = [host["machine"] for host in node.service.get("/api/v1/hosts")["hosts"]]
+
+    machine.run("kill", "-STOP", str(before))
+
+    wait_until(lambda: pid_of(machine, SERVER) not in (0, before), 60, "another process")
+    machine.run("rm", place)
+    machine.run("systemctl", "daemon-reload")
+    node.service.start()
+    assert [host["machine"] for host in node.service.get("/api/v1/hosts")["hosts"]] == hosts
+    said = [str(entry["MESSAGE"]) for entry in machine.journal(SERVER)]
+    assert any("Watchdog timeout" in each for each in said)
