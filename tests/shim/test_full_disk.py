@@ -32,6 +32,127 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(directory)], check=True)
 
 
+@pytest.fixture
+def quota(tmp_path: Path) -> Iterator[Path]:
+    """A directory that may hold 2 MiB, on a file system that has room for more."""
+    require.root()
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(128 * 2**20)
+    disk.mkdir()
+    run(require.program("mkfs.btrfs", "btrfs-progs"), "-q", str(image))
+    mounted(run("mount", "-o", "loop", str(image), str(disk), check=False))
+    place = disk / "limited"
+    run("btrfs", "quota", "enable", str(disk))
+    run("btrfs", "subvolume", "create", str(place))
+    run("btrfs", "qgroup", "limit", "2M", str(place))
+    yield place
+    run("umount", "-l", str(disk))
+
+
+@pytest.fixture
+def failing_disk(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """A file system, and a file: what is written to it has the kernel find an error, and mount it read-only."""
+    require.root()
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(32 * 2**20)
+    disk.mkdir()
+    run(require.program("mkfs.ext4", "e2fsprogs"), "-q", str(image))
+    mounted(run("mount", "-o", "loop,errors=remount-ro", str(image), str(disk), check=False))
+    device = os.stat(disk).st_dev
+    name = os.path.basename(os.path.realpath(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"))
+    assert name.startswith("loop"), name
+    yield disk, Path(f"/sys/fs/ext4/{name}/trigger_fs_error")
+    run("umount", "-l", str(disk))
+
+
+def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=check)
+
+
+def mounted(made: subprocess.CompletedProcess[str]) -> None:
+    if made.returncode:
+        require.absent("mount", made.stderr.strip(), "run the tests where loop devices may be mounted")
+
+
+def test_a_quota_costs_counted_records_until_there_is_room_again(quota: Path) -> None:
+    script = """
+        import errno, os, sys, time, tracker
+        run = tracker.init(id="run", config={"a": 1})
+        tracker.log({"n": 0})
+        with open(sys.argv[1], "wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(os.urandom(16384))
+            except OSError as error:
+                assert error.errno == errno.EDQUOT, error
+        step = 0
+        while run.lost < 50:
+            step += 1
+            tracker.log({"n": step, "pad/" + "x" * 200: 1.0})
+            assert step < 50000
+        os.unlink(sys.argv[1])
+        deadline = time.monotonic() + 60
+        lost = run.lost - 1
+        while run.lost != lost and time.monotonic() < deadline:
+            os.sync()
+            lost = run.lost
+            step += 1
+            tracker.log({"n": step})
+        print(step, run.lost)
+        sys.exit(3)
+    """
+
+    out, err = run_script(script, str(quota / "filler"), code=3, TRACKER_DIR=str(quota / "spool"))
+
+    last, lost = map(int, out.split())
+    assert err.count("warning") == 1 and "quota exceeded" in err
+    (stream,) = reading(quota)
+    steps = [values["n"] for _, values in stream.metrics]
+    assert steps == sorted(set(steps)) and steps[-1] == last
+    assert len(steps) + lost == last + 1
+    assert sum(each.records for each in stream.of(kinds.LOST)) == lost
+    assert {each.reason for each in stream.of(kinds.LOST)} == {"Disk quota exceeded"}
+    assert stream.exits == [3]
+
+
+def test_a_disk_that_becomes_read_only_costs_what_is_logged_from_then_on(
+    failing_disk: tuple[Path, Path],
+) -> None:
+    disk, trigger = failing_disk
+    script = """
+        import errno, os, sys, tracker
+        run = tracker.init(id="run")
+        for step in range(100):
+            tracker.log({"n": step})
+        assert run.lost == 0
+        os.sync()
+        with open(sys.argv[1], "w") as trigger:
+            trigger.write("1")
+        try:
+            open(sys.argv[2], "w")
+        except OSError as error:
+            assert error.errno == errno.EROFS, error
+        else:
+            raise AssertionError("the disk can still be written")
+        for step in range(100, 300):
+            tracker.log({"n": step})
+        tracker.config.late = 1
+        tracker.summary["late"] = 2
+        print("lost", run.lost)
+        sys.exit(3)
+    """
+
+    out, err = run_script(script, str(trigger), str(disk / "probe"), code=3, TRACKER_DIR=str(disk / "spool"))
+
+    assert out == "lost 202\n"
+    assert err.count("warning") == 1 and "Read-only file system" in err
+    (stream,) = reading(disk)
+    assert [values["n"] for _, values in stream.metrics] == list(range(100))
+    assert stream.exits == []  # which the agent will call a crash: nothing could be written that says more
+
+
 def test_a_full_disk_costs_counted_records_and_one_warning(small_disk: Path) -> None:
     script = """
         import os, sys, tracker

@@ -430,16 +430,11 @@ if __name__ == "__main__":
             signal.setitimer(signal.ITIMER_REAL, 0)
             run.log({"last": 1})
             import threading
-            # Before 3.10 an exception may come between the block of a `with lock` and its release, from
-            # 3.14 on between taking it and the block.
             thread = threading.Thread(target=run.log, args=({"thread": 1},))
-            if not (3, 10) <= sys.version_info < (3, 14):
-                run.log({"thread": 1})
-            else:
-                thread.daemon = True
-                thread.start()
-                thread.join(30)
-                assert not thread.is_alive(), "the lock was left behind"
+            thread.daemon = True
+            thread.start()
+            thread.join(30)
+            assert not thread.is_alive(), "the lock was left behind"
             print(count)
             """
         )
