@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PACKAGES := shim agent server
 MANIFESTS := $(PACKAGES:%=%/pyproject.toml)
 # Programs that the tests use where they find them: `make deps` gets them.
-DEBIAN_PACKAGES := acl btrfs-progs chromium fonts-dejavu-core fuse3 gcc git golang-go iproute2 libc6-dev lintian mmdebstrap nftables nodejs \
-	openssl prometheus prometheus-blackbox-exporter prometheus-node-exporter rpm rustc strace sysstat systemd systemd-container
+DEBIAN_PACKAGES := acl btrfs-progs chromium fish fonts-dejavu-core fuse3 gcc git golang-go iproute2 libc6-dev lintian man-db mandoc mmdebstrap nftables nodejs \
+	openssl prometheus prometheus-blackbox-exporter prometheus-node-exporter rpm rustc strace sysstat systemd systemd-container zsh
 
 # Tests wait more than they compute.
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from . import agent_settings, commands, server_settings, shim_settings
 
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"
+PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 COMMAND = "python -m docs.generator"
 
 
