@@ -52,7 +52,7 @@ def quota(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def failing_disk(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """A file system, and a file: what is written to it has the kernel find an error, and mount it read-only."""
+    """A file system, and a file: a write to that has the kernel find an error, and mount it read-only."""
     require.root()
     image, disk = tmp_path / "image", tmp_path / "disk"
     with image.open("wb") as file:
