@@ -25,7 +25,7 @@ from tracker_agent.app import Agent
 from tracker_agent.clock import Clock
 from tracker_agent.config import load_config
 from tracker_agent.control import Arguments, ControlServer, NotRunningError, ask
-from tracker_agent.log import LogOutput
+from tracker_agent.log_output import LogOutput
 from tracker_agent.shipping_status import stuck_loops
 from tracker_agent.state_lock import StateError, StateLock
 from tracker_agent.supervisor import Supervisor

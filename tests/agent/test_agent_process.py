@@ -1,9 +1,8 @@
-"""The agent as a process: start, signals, reload, a second agent, the service manager, the command line."""
+"""The agent as a process: start, signals, reload, a second agent, the command line."""
 
 from __future__ import annotations
 
 import fcntl
-import http.server
 import json
 import os
 import re
@@ -11,137 +10,29 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
+from tests.support.agent_alone import COMMAND, AgentAlone
 from tests.support.agent_process import wait_until
 from tests.support.fake_nvml import FakeNvml
 from tests.support.live_writer import LiveWriter
 from tracker.protocol import kinds
 from tracker.protocol.bodies import Sample, decode_host, decode_sample
-from tracker.protocol.codec import Seeds, scan_lines
-from tracker.protocol.header import read_header
-
-COMMAND = [sys.executable, "-m", "tracker_agent.cli"]
-
-
-class Process:
-    """One agent on directories of its own, with no server at the other end unless a test has one."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.state = root / "state"
-        self.spool = root / "spool"
-        self.spool.mkdir()
-        self.config = root / "agent.toml"
-        self.environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("TRACKER_", "XDG_")) and name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")
-        }
-        self.started: list[subprocess.Popen[str]] = []
-        self.write_config()
-
-    def write_config(self, server: str = "http://127.0.0.1:9", more: str = "") -> None:
-        self.config.write_text(
-            f'[agent]\nstate_dir = "{self.state}"\nspools = ["{self.spool}"]\nlog_format = "json"\n'
-            f'[server]\nurl = "{server}"\nkey = "tk_abcdefgh_{"s" * 43}"\n{more}'
-        )
-        self.config.chmod(0o600)
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        with (self.root / "log").open("a") as log:
-            process = subprocess.Popen(
-                [*COMMAND, "run", *(arguments or ("--config", str(self.config)))],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                text=True,
-            )
-        self.started.append(process)
-        return process
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    def status(self) -> dict[str, Any] | None:
-        done = self.run("status", "--json", "--state-dir", str(self.state))
-        return json.loads(done.stdout) if done.returncode == 0 else None
-
-    def wait_for_status(self) -> dict[str, Any]:
-        status: dict[str, Any] = wait_until(self.status, what="a status")
-        return status
-
-    def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.root / "log").read_text().splitlines()]
-
-    def said(self, message: str) -> list[dict[str, Any]]:
-        return [line for line in self.log() if message in line["message"]]
-
-    def own_records(self) -> list[tuple[int, bytes]]:
-        """Return (kind, body) of everything in the agent's own streams."""
-        records = []
-        for segment in sorted((self.state / "streams").glob("*/*.mpl")):
-            content = segment.read_bytes()
-            header, end = read_header(content)
-            scanned = scan_lines(content[end:], Seeds(header.stream, header.segment))
-            assert not scanned.bad
-            records += [(kind, body) for kind, _, body in scanned.lines]
-        return records
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Process]:
-    made = Process(tmp_path)
+def agent(tmp_path: Path) -> Iterator[AgentAlone]:
+    made = AgentAlone(tmp_path)
     yield made
-    for process in made.started:
-        if process.poll() is None:
-            process.kill()
-        process.wait(30)
-
-
-@pytest.fixture
-def manager(tmp_path: Path, agent: Process) -> Iterator[socket.socket]:
-    """A service manager's end of the notify socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.settimeout(30)
-        before = Path.cwd()
-        os.chdir(tmp_path)
-        listener.bind("notify")
-        os.chdir(before)
-        short = Path(f"/tmp/tracker-notify-{os.getpid()}")  # the address of a socket has 107 bytes at most
-        short.unlink(missing_ok=True)
-        short.symlink_to(tmp_path)
-        agent.environment["NOTIFY_SOCKET"] = f"{short}/notify"
-        yield listener
-        short.unlink()
-
-
-def told(manager: socket.socket, wanted: str) -> list[str]:
-    """Return what the service manager was told up to and including a line that starts with `wanted`."""
-    heard: list[str] = []
-    while not any(line.startswith(wanted) for line in heard):
-        heard += manager.recv(4096).decode().splitlines()
-    return heard
+    made.end()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_to_stop_ends_the_agent_in_order(agent: Process, number: signal.Signals) -> None:
+def test_signal_to_stop_ends_the_agent_in_order(agent: AgentAlone, number: signal.Signals) -> None:
     process = agent.start()
     agent.wait_for_status()
 
@@ -152,69 +43,7 @@ def test_signal_to_stop_ends_the_agent_in_order(agent: Process, number: signal.S
     assert not (agent.state / "agent.sock").exists()
 
 
-def test_agent_stops_in_time_while_its_server_accepts_and_never_answers(agent: Process) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        agent.write_config(f"http://127.0.0.1:{silent.getsockname()[1]}")
-        process = agent.start()
-        connection, _ = silent.accept()
-        with connection:
-            began = time.monotonic()
-            process.send_signal(signal.SIGTERM)
-
-            assert process.wait(30) == 0
-            assert time.monotonic() - began < 10, "the promise is 10 s"
-
-
-class NeverAcknowledges(http.server.BaseHTTPRequestHandler):
-    """A Tracker server as far as the first batch, which it takes and keeps silent about."""
-
-    took_a_batch = threading.Event()
-    let_go = threading.Event()
-
-    def do_GET(self) -> None:
-        self.answer(
-            {"server": "tracker", "version": "0", "protocol": [1, 1], "capabilities": [], "epoch": "e"}
-        )
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path.endswith("/ingest"):
-            self.took_a_batch.set()
-            self.let_go.wait(60)
-            return
-        streams = [{**each, "next": 0, "crc": None, "last": None} for each in json.loads(body)["streams"]]
-        self.answer({"epoch": "e", "streams": streams})
-
-    def answer(self, value: dict[str, Any]) -> None:
-        content = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-def test_agent_stops_in_time_with_a_batch_that_is_never_acknowledged(agent: Process) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NeverAcknowledges) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        agent.write_config(f"http://127.0.0.1:{server.server_port}")
-        process = agent.start()
-        assert NeverAcknowledges.took_a_batch.wait(60)
-        began = time.monotonic()
-        try:
-            process.send_signal(signal.SIGTERM)
-
-            assert process.wait(50) == 0
-            assert time.monotonic() - began < 10, "the promise is 10 s"
-        finally:
-            NeverAcknowledges.let_go.set()
-            server.shutdown()
-
-
-def test_inventory_and_a_first_window_are_written_at_once(agent: Process) -> None:
+def test_inventory_and_a_first_window_are_written_at_once(agent: AgentAlone) -> None:
     agent.start()
 
     records = wait_until(
@@ -234,7 +63,7 @@ def test_inventory_and_a_first_window_are_written_at_once(agent: Process) -> Non
     assert inventory["cpu"]["threads"] == os.cpu_count()
 
 
-def test_last_window_is_written_when_the_agent_is_stopped(agent: Process) -> None:
+def test_last_window_is_written_when_the_agent_is_stopped(agent: AgentAlone) -> None:
     agent.write_config(more="[sampler]\ninterval_s = 0.1\nwindow_s = 3600\n")
     process = agent.start()
     wait_until(lambda: (s := agent.status()) and s["sampler"]["ticks"] > 5, what="some samples")
@@ -247,7 +76,7 @@ def test_last_window_is_written_when_the_agent_is_stopped(agent: Process) -> Non
     assert last.values["host.cpu.load1"][4] >= 3
 
 
-def test_what_a_run_uses_is_written_down_about_its_stream(agent: Process) -> None:
+def test_what_a_run_uses_is_written_down_about_its_stream(agent: AgentAlone) -> None:
     agent.write_config(more="[sampler]\ninterval_s = 0.2\nwindow_s = 0.4\n")
     agent.start()
     run = agent.spool / str(os.getuid()) / "a-run"
@@ -268,7 +97,7 @@ def test_what_a_run_uses_is_written_down_about_its_stream(agent: Process) -> Non
         assert not any(name.startswith("host.") for sample in samples for name in sample.values)
 
 
-def test_gpus_of_the_machine_reach_the_stream(agent: Process, tmp_path: Path) -> None:
+def test_gpus_of_the_machine_reach_the_stream(agent: AgentAlone, tmp_path: Path) -> None:
     library = FakeNvml(tmp_path / "nvml")
     library.play(gpus=2, busy__gpu1=93)
     agent.environment.update(library.environment)
@@ -288,7 +117,7 @@ def test_gpus_of_the_machine_reach_the_stream(agent: Process, tmp_path: Path) ->
     assert not child.is_running()
 
 
-def test_second_agent_names_the_first_and_leaves_it_alone(agent: Process) -> None:
+def test_second_agent_names_the_first_and_leaves_it_alone(agent: AgentAlone) -> None:
     first = agent.start()
     agent.wait_for_status()
 
@@ -301,7 +130,7 @@ def test_second_agent_names_the_first_and_leaves_it_alone(agent: Process) -> Non
     assert agent.status() is not None
 
 
-def test_killed_agent_leaves_nothing_that_hinders_the_next(agent: Process) -> None:
+def test_killed_agent_leaves_nothing_that_hinders_the_next(agent: AgentAlone) -> None:
     first = agent.start()
     agent.wait_for_status()
     first.kill()
@@ -312,7 +141,7 @@ def test_killed_agent_leaves_nothing_that_hinders_the_next(agent: Process) -> No
     wait_until(lambda: (s := agent.status()) and s["agent"]["pid"] == second.pid, what="the second agent")
 
 
-def test_training_processes_can_see_that_an_agent_runs(agent: Process) -> None:
+def test_training_processes_can_see_that_an_agent_runs(agent: AgentAlone) -> None:
     process = agent.start()
     agent.wait_for_status()
 
@@ -328,7 +157,7 @@ def test_training_processes_can_see_that_an_agent_runs(agent: Process) -> None:
         fcntl.lockf(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
-def test_reload_changes_server_level_and_sampler_without_a_restart(agent: Process) -> None:
+def test_reload_changes_server_level_and_sampler_without_a_restart(agent: AgentAlone) -> None:
     process = agent.start()
     agent.wait_for_status()
     agent.write_config("http://127.0.0.1:10", "[sampler]\nenabled = false\n")
@@ -345,7 +174,7 @@ def test_reload_changes_server_level_and_sampler_without_a_restart(agent: Proces
     assert status["tasks"]["pipeline"]["crashes"] == 0
 
 
-def test_reload_changes_which_collectors_run_and_how_often(agent: Process) -> None:
+def test_reload_changes_which_collectors_run_and_how_often(agent: AgentAlone) -> None:
     process = agent.start()
     collectors = agent.wait_for_status()["sampler"]["collectors"]
     assert {"inventory", "cpu", "memory"} <= set(collectors)
@@ -360,7 +189,7 @@ def test_reload_changes_which_collectors_run_and_how_often(agent: Process) -> No
     assert status["agent"]["pid"] == process.pid
 
 
-def test_unusable_new_configuration_leaves_the_old_one_in_force(agent: Process) -> None:
+def test_unusable_new_configuration_leaves_the_old_one_in_force(agent: AgentAlone) -> None:
     process = agent.start()
     agent.wait_for_status()
     agent.config.write_text("[server\n")
@@ -379,7 +208,7 @@ def test_unusable_new_configuration_leaves_the_old_one_in_force(agent: Process) 
     wait_until(lambda: (s := agent.status()) and not s["agent"]["reload_problem"], what="a mended reload")
 
 
-def test_setting_that_needs_a_restart_is_named_on_reload(agent: Process) -> None:
+def test_setting_that_needs_a_restart_is_named_on_reload(agent: AgentAlone) -> None:
     process = agent.start()
     agent.wait_for_status()
     agent.config.write_text(agent.config.read_text().replace("[agent]\n", "[agent]\nscan_interval_s = 7\n"))
@@ -390,27 +219,7 @@ def test_setting_that_needs_a_restart_is_named_on_reload(agent: Process) -> None
     assert line["settings"] == ["agent.scan_interval_s"]
 
 
-def test_service_manager_is_told_of_start_reload_watchdog_and_stop(
-    agent: Process, manager: socket.socket
-) -> None:
-    agent.environment["WATCHDOG_USEC"] = "900000"
-    process = agent.start()
-
-    started = told(manager, "READY=1")
-    running = told(manager, "WATCHDOG=1") + told(manager, "WATCHDOG=1")
-    process.send_signal(signal.SIGHUP)
-    reloading = told(manager, "RELOADING=1") + told(manager, "READY=1")
-    process.send_signal(signal.SIGTERM)
-    stopping = told(manager, "STOPPING=1")
-
-    assert started[-1] == "READY=1"
-    assert any(line.startswith("STATUS=") for line in running)
-    assert any(re.fullmatch(r"MONOTONIC_USEC=\d+", line) for line in reloading)
-    assert stopping[-1] == "STOPPING=1"
-    assert process.wait(15) == 0
-
-
-def test_status_tells_a_person_what_is_wrong_and_what_to_do(agent: Process) -> None:
+def test_status_tells_a_person_what_is_wrong_and_what_to_do(agent: AgentAlone) -> None:
     agent.start()
     wait_until(
         lambda: (
@@ -430,7 +239,7 @@ def test_status_tells_a_person_what_is_wrong_and_what_to_do(agent: Process) -> N
     assert "nothing is lost" in done.stdout
 
 
-def test_status_without_an_agent_says_so_with_its_own_exit_status(agent: Process) -> None:
+def test_status_without_an_agent_says_so_with_its_own_exit_status(agent: AgentAlone) -> None:
     for prepare in (lambda: None, agent.state.mkdir):
         prepare()
 
@@ -442,7 +251,7 @@ def test_status_without_an_agent_says_so_with_its_own_exit_status(agent: Process
         assert "Traceback" not in done.stderr
 
 
-def test_control_socket_is_for_the_agents_user_only(agent: Process) -> None:
+def test_control_socket_is_for_the_agents_user_only(agent: AgentAlone) -> None:
     agent.start()
     agent.wait_for_status()
 
@@ -460,7 +269,7 @@ def test_control_socket_is_for_the_agents_user_only(agent: Process) -> None:
         (b"\n", "a request looks like"),
     ],
 )
-def test_control_socket_answers_whatever_it_is_asked(agent: Process, said: bytes, answer: str) -> None:
+def test_control_socket_answers_whatever_it_is_asked(agent: AgentAlone, said: bytes, answer: str) -> None:
     agent.start()
     agent.wait_for_status()
     directory = os.open(agent.state, os.O_PATH)
@@ -475,7 +284,7 @@ def test_control_socket_answers_whatever_it_is_asked(agent: Process, said: bytes
     assert agent.status() is not None
 
 
-def test_flags_alone_are_enough_to_run(agent: Process, tmp_path: Path) -> None:
+def test_flags_alone_are_enough_to_run(agent: AgentAlone, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("tk_fromfile_x\n")
     (tmp_path / "key").chmod(0o600)
 
@@ -500,7 +309,7 @@ def test_flags_alone_are_enough_to_run(agent: Process, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["state", "spool"])
-def test_directory_that_cannot_be_used_is_named(agent: Process, name: str) -> None:
+def test_directory_that_cannot_be_used_is_named(agent: AgentAlone, name: str) -> None:
     (agent.root / "file").write_text("")
     agent.config.write_text(
         agent.config.read_text().replace(f'{agent.root}/{name}"', f'{agent.root}/file/{name}"')
@@ -515,7 +324,7 @@ def test_directory_that_cannot_be_used_is_named(agent: Process, name: str) -> No
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_unusable_configuration_is_one_message_and_status_2(agent: Process) -> None:
+def test_unusable_configuration_is_one_message_and_status_2(agent: AgentAlone) -> None:
     agent.config.write_text("[agent]\nlog_level = 'loud'\n")
 
     for arguments in (("run", "--config"), ("check-config",)):
@@ -526,7 +335,7 @@ def test_unusable_configuration_is_one_message_and_status_2(agent: Process) -> N
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_check_config_shows_every_setting_and_no_key(agent: Process) -> None:
+def test_check_config_shows_every_setting_and_no_key(agent: AgentAlone) -> None:
     done = agent.run("check-config", str(agent.config))
 
     assert done.returncode == 0
@@ -536,7 +345,7 @@ def test_check_config_shows_every_setting_and_no_key(agent: Process) -> None:
     assert "s" * 43 not in done.stdout
 
 
-def test_key_never_reaches_the_log(agent: Process) -> None:
+def test_key_never_reaches_the_log(agent: AgentAlone) -> None:
     process = agent.start("--config", str(agent.config), "--log-level", "debug")
     wait_until(lambda: agent.said("server away"), what="a failed attempt")
     process.send_signal(signal.SIGTERM)
@@ -546,7 +355,7 @@ def test_key_never_reaches_the_log(agent: Process) -> None:
     assert "s" * 43 not in "".join(psutil.Process().cmdline())
 
 
-def test_log_is_json_for_a_pipe_and_words_for_a_terminal(agent: Process) -> None:
+def test_log_is_json_for_a_pipe_and_words_for_a_terminal(agent: AgentAlone) -> None:
     process = agent.start()
     agent.wait_for_status()
 
@@ -556,7 +365,7 @@ def test_log_is_json_for_a_pipe_and_words_for_a_terminal(agent: Process) -> None
     assert line["pid"] == process.pid
 
 
-def test_reader_of_the_log_who_went_away_does_not_stop_the_agent(agent: Process) -> None:
+def test_reader_of_the_log_who_went_away_does_not_stop_the_agent(agent: AgentAlone) -> None:
     read, write = os.pipe()
     process = subprocess.Popen(
         [*COMMAND, "run", "--config", str(agent.config)],

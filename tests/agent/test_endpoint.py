@@ -16,7 +16,7 @@ from tests.support.virtual_time import VirtualClock, run_virtually
 from tracker_agent.allowance import Allowance, TokenBucket
 from tracker_agent.breaker import FAILURES_TO_OPEN, Concurrency, splay_s
 from tracker_agent.endpoint import RETRY_AFTER_JITTER, Endpoint, EndpointSettings
-from tracker_agent.transport import Answer, TransportError
+from tracker_agent.exchange import Answer, TransportError
 
 
 def highest(low: float, high: float) -> float:

@@ -25,11 +25,12 @@ from tracker_agent.clock import Clock
 from tracker_agent.counters import Counters
 from tracker_agent.credentials import Credential
 from tracker_agent.endpoint import Endpoint, EndpointSettings
+from tracker_agent.exchange import Answer
 from tracker_agent.file_lanes import FileLanes
 from tracker_agent.machine import Machine
 from tracker_agent.opening import Place
 from tracker_agent.settings import FileSettings, ServerSettings
-from tracker_agent.transport import Answer, Transport
+from tracker_agent.transport import Transport
 
 UID = os.getuid()
 

@@ -19,8 +19,8 @@ from tracker.protocol import bodies, kinds
 from tracker.protocol.writer import StreamWriter
 from tracker_agent.allowance import MEMORY_PER_BYTE
 from tracker_agent.endpoint import EndpointSettings
+from tracker_agent.exchange import Answer
 from tracker_agent.streams import Stream
-from tracker_agent.transport import Answer
 
 MIB = 2**20
 

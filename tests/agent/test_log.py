@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from tracker_agent.log import RECENT_CHARACTERS_MAX, RECENT_LINES_MAX, Log, LogOutput
+from tracker_agent import systemd
+from tracker_agent.journal_output import ENTRIES_MAX, JournalOutput
+from tracker_agent.log import Log
 from tracker_agent.log_flood import MESSAGES_MAX, SAME_MAX, SIMILAR_MAX, WINDOW_S, FloodGate
+from tracker_agent.log_output import RECENT_CHARACTERS_MAX, RECENT_LINES_MAX, LogOutput
 
 
 class Now:
@@ -105,3 +110,96 @@ def test_last_lines_stay_in_memory_also_when_nobody_can_read_the_log() -> None:
     assert len(output.recent) == RECENT_LINES_MAX
     assert output.recent[-1].startswith(f"{RECENT_LINES_MAX + 4} ")
     assert max(map(len, output.recent)) == RECENT_CHARACTERS_MAX
+
+
+# The journal
+
+
+def as_under_systemd(monkeypatch: pytest.MonkeyPatch, send: Callable[[Sequence[bytes]], None] | None) -> None:
+    monkeypatch.setattr(systemd, "journal_reads", lambda *_: True)
+    monkeypatch.setattr(systemd, "journal_send", lambda: send)
+
+
+def test_journal_gets_a_line_for_people_and_fields_for_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries: list[Sequence[bytes]] = []
+    as_under_systemd(monkeypatch, entries.append)
+    log = Log("auto", "info", {})
+
+    log.logger.warning("server away", reason="no route: 10.0.0.1", tries=3, Server_1="s")
+    log.close()
+
+    (entry,) = entries
+    assert dict(field.decode().split("=", 1) for field in entry) == {
+        "MESSAGE": 'server away reason="no route: 10.0.0.1" tries=3 Server_1=s',
+        "PRIORITY": "4",
+        "SYSLOG_IDENTIFIER": "tracker-agent",
+        "TRACKER_EVENT": "server away",
+        "TRACKER_REASON": "no route: 10.0.0.1",
+        "TRACKER_TRIES": "3",
+        "TRACKER_SERVER_1": "s",
+    }
+    assert list(log.output.recent) == ['server away reason="no route: 10.0.0.1" tries=3 Server_1=s']
+
+
+def test_traceback_stands_below_the_line_in_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries: list[Sequence[bytes]] = []
+    as_under_systemd(monkeypatch, entries.append)
+    log = Log("auto", "info", {})
+
+    try:
+        raise ValueError("what went wrong\udc80")
+    except ValueError as error:
+        log.logger.error("it failed", exc_info=error)
+    log.close()
+
+    lines = entries[0][0].decode().splitlines()
+    assert lines[:2] == ["MESSAGE=it failed", "Traceback (most recent call last):"]
+    assert "what went wrong" in lines[-1]
+
+
+def test_journald_that_stands_still_holds_up_nobody_and_what_it_does_not_take_is_counted() -> None:
+    takes = threading.Event()
+    taken: list[Sequence[bytes]] = []
+
+    def send(entry: Sequence[bytes]) -> None:
+        takes.wait(60)
+        taken.append(entry)
+
+    output = JournalOutput(send)
+
+    for n in range(2 * ENTRIES_MAX):
+        output.msg(f"{n}")
+    takes.set()
+    output.close()
+
+    assert output.dropped in (ENTRIES_MAX, ENTRIES_MAX - 1), "one may be under way"
+    assert [entry[0] for entry in taken[:2]] == [b"MESSAGE=0", b"MESSAGE=1"]
+    assert len(taken) + output.dropped == 2 * ENTRIES_MAX
+
+
+def test_journald_that_refuses_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Sequence[bytes]) -> None:
+        raise ConnectionRefusedError
+
+    as_under_systemd(monkeypatch, refuse)
+    log = Log("auto", "info", {})
+
+    log.logger.info("one")
+    log.logger.info("two")
+    log.close()
+
+    assert log.output.dropped == 2
+
+
+def test_journal_without_systemd_python_gets_json_and_a_word_about_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    as_under_systemd(monkeypatch, None)
+    log = Log("auto", "info", {})
+
+    log.logger.warning("server away")
+
+    first, second = capfd.readouterr().err.splitlines()
+    assert first.startswith("<6>{")
+    assert "systemd-python is not installed: install python3-systemd" in json.loads(first[3:])["message"]
+    assert json.loads(second.removeprefix("<4>"))["message"] == "server away"

@@ -20,8 +20,8 @@ from tests.support.virtual_time import run_virtually
 from tracker.protocol import kinds
 from tracker.protocol.renaming import rename_lines, renamed_id
 from tracker_agent.batch import line_ends
+from tracker_agent.exchange import Answer, TransportError
 from tracker_agent.losses import LossReason, reason_of
-from tracker_agent.transport import Answer, TransportError
 from tracker_agent.uploader import REFUSALS_MAX, REFUSALS_PER_LANE_MAX
 
 Change = Callable[[dict[str, Any]], Any]

@@ -16,7 +16,7 @@ from tests.support.virtual_lane import VirtualAgent
 from tests.support.virtual_server import INGEST, SERVER, VirtualServer
 from tests.support.virtual_time import run_virtually
 from tracker_agent import answers
-from tracker_agent.transport import Answer
+from tracker_agent.exchange import Answer
 
 GOLDEN = Path(generate.__file__).parent
 EXCHANGES: list[dict[str, Any]] = json.loads((GOLDEN / generate.FILE).read_text())

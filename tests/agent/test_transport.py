@@ -19,9 +19,10 @@ import trustme
 from tests.support.proxy_process import ProxyProcess
 from tests.support.server_process import free_port
 from tests.support.tls_server import NotingServer, write_authority, write_certificate
+from tracker_agent.exchange import Answer, TransportError
 from tracker_agent.settings import ServerSettings
 from tracker_agent.tls import CertificateFileError, server_context
-from tracker_agent.transport import POLLS_MAX, SOCKETS_MAX, Answer, Transport, TransportError
+from tracker_agent.transport import POLLS_MAX, SOCKETS_MAX, Transport
 
 
 @pytest.fixture(scope="module")

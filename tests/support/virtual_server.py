@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.support.fake_tracker_server import FakeTrackerServer
-from tracker_agent.transport import Answer, TransportError
+from tracker_agent.exchange import Answer, TransportError
 
 INGEST = "/api/v1/ingest"
 OFFSETS = "/api/v1/streams/offsets"

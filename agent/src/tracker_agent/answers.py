@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from .exchange import Answer
 from .retry import parse_retry_after
-from .transport import Answer
 
 PROTOCOL_VERSION = 1
 

@@ -53,6 +53,8 @@ from .systemd import Systemd
 #: From SIGTERM to the end at the latest; what is not finished then is as safe as after SIGKILL.
 STOP_S = 9.0
 PIPELINE_STOP_S = 6.0
+#: After everything was written and closed, what still runs gets this long to end by itself.
+END_S = 1.0
 #: A second signal to stop, this long after the first, ends the agent at once.
 SECOND_SIGNAL_S = 0.5
 #: How often loops are looked at and the status line is renewed where no watchdog asks for more.
@@ -77,6 +79,7 @@ def run_agent(load: Callable[[], Config], environment: MutableMapping[str, str])
         return asyncio.run(agent.run())
     finally:
         lock.close()
+        log.close()
 
 
 class Agent:
@@ -349,10 +352,7 @@ class Agent:
         self._log.info("stopping", signal=signal.Signals(number).name)
         self._systemd.stopping()
         self._stop.set()
-        # A thread stuck in the kernel would keep the interpreter from ending.
-        last_resort = threading.Timer(STOP_S, os._exit, (0,))
-        last_resort.daemon = True
-        last_resort.start()
+        _end_within(STOP_S)
 
     async def _shut_down(self) -> None:
         """Stop the sampler first, so that its last window may still be shipped."""
@@ -364,6 +364,7 @@ class Agent:
         for each in self._announcements:
             each.close()
         self._log.info("agent stopped")
+        _end_within(END_S)
 
 
 def _status_line(shipping: dict[str, Any], stuck: list[str]) -> str:
@@ -388,6 +389,13 @@ def pipeline_settings(config: Config) -> PipelineSettings:
         allow_stop=config.agent.allow_stop,
         uid_map=config.uid_map,
     )
+
+
+def _end_within(time_s: float) -> None:
+    """End the process by then: threads that wait for a disk or a name server keep the interpreter from it."""
+    last_resort = threading.Timer(time_s, os._exit, (0,))
+    last_resort.daemon = True
+    last_resort.start()
 
 
 def _rss_bytes() -> int:

@@ -18,8 +18,8 @@ from .allowance import Allowance
 from .answers import PROTOCOL_VERSION, Retry, Server, parse_server
 from .breaker import SPLAY_MAX_S, Breaker, Concurrency, splay_s
 from .clock import Clock
+from .exchange import Answer, TransportError
 from .retry import RETRY_AFTER_MAX_S, Backoff
-from .transport import Answer, TransportError
 from .turns import Turn, Turns
 
 #: Everybody who was asked to wait comes back later than asked, by up to this part of it.

@@ -15,10 +15,10 @@ from urllib.parse import quote
 from .answers import Locked, Rejected, Retry, Server, TooLarge, parse_failure, parse_server
 from .clock import Clock
 from .endpoint import Endpoint
+from .exchange import Answer, TransportError
 from .file_tree import Signature
 from .ingest_client import LockedOut
 from .run_files import Destination
-from .transport import Answer, TransportError
 
 CAPABILITY = "files"
 STATES = ("stored", "missing", "changed", "refused")

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
 
@@ -20,14 +20,16 @@ from .collectors.collector import Event
 from .collectors.kernel import Kernel
 from .control import Arguments, ControlError, ControlServer
 from .health import Health, Verdict
-from .log import LogOutput
-from .metrics_endpoint import MetricsEndpoint
+from .log_output import LogOutput
 from .redaction import Redactor, config_without_secrets, secrets_of
 from .sampler import LastReading
 from .settings import Config, MetricsSettings
 from .streams import Stream
 from .supervisor import Supervisor
 from .tap import Tap
+
+if TYPE_CHECKING:
+    from .metrics_endpoint import MetricsEndpoint
 
 #: How often `top` may be told something new.
 WATCH_INTERVAL_MIN_S = 0.2
@@ -85,8 +87,9 @@ class FrontDesk:
         await self._supervisor.cancel(_METRICS_TASK)
         self._metrics = None
         if settings.listen:
-            # Here, since the library takes memory that nobody spends who asks for no metrics.
+            # Here, since the libraries take time and memory that nobody spends who asks for no metrics.
             from .host_figures import HostFigures, Sampled
+            from .metrics_endpoint import MetricsEndpoint
             from .node_figures import NodeFigures
             from .telemetry import Telemetry
 

@@ -16,10 +16,10 @@ from .batch import Part, encode
 from .clock import Clock
 from .counters import Counters
 from .endpoint import Endpoint
+from .exchange import Answer, TransportError
 from .own_stream import Identity
 from .pieces import Data
 from .streams import Stream
-from .transport import Answer, TransportError
 
 Verdict = TypeVar("Verdict", Offsets, Accepted)
 

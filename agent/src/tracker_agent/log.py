@@ -1,7 +1,6 @@
-"""The agent's log: for people on a terminal, JSON lines for journald and pipes. Always on stderr.
+"""The agent's log: for people on a terminal, entries with fields for journald, JSON lines for pipes.
 
-Whoever reads the log must not be able to stop the agent: where stderr does not take a line, the line is
-dropped and counted. The last lines are kept in memory, for the support bundle.
+Whoever reads the log must not be able to stop the agent: see log_output.py and journal_output.py.
 """
 
 from __future__ import annotations
@@ -9,9 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import time
-from collections import deque
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -19,42 +16,11 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from . import systemd
+from .journal_output import JournalOutput, render_entry
 from .log_flood import FloodGate
+from .log_output import PRIORITY, LogOutput
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_JOURNAL_PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-#: Bytes that a pipe takes whole when it says that it takes any (PIPE_BUF).
-_PIECE_BYTES = 4096
-_PATIENCE_MS = 100
-#: What is kept of the log in memory: so many lines of so many characters at most.
-RECENT_LINES_MAX = 1000
-RECENT_CHARACTERS_MAX = 2000
-
-
-class LogOutput:
-    """Writes lines to a descriptor without ever waiting for its reader for long."""
-
-    def __init__(self, fd: int = 2) -> None:
-        self._fd = fd
-        self.dropped = 0
-        self.recent: deque[str] = deque(maxlen=RECENT_LINES_MAX)
-
-    def msg(self, line: str) -> None:
-        """Write one line, or drop it."""
-        self.recent.append(line[:RECENT_CHARACTERS_MAX])
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
-        poll = select.poll()
-        poll.register(self._fd, select.POLLOUT)
-        try:
-            while data:
-                if not poll.poll(_PATIENCE_MS):
-                    self.dropped += 1
-                    return
-                data = data[os.write(self._fd, data[:_PIECE_BYTES]) :]
-        except OSError:
-            self.dropped += 1
-
-    log = debug = info = warning = warn = error = critical = exception = fatal = failure = msg
 
 
 class Log:
@@ -67,10 +33,12 @@ class Log:
         environment: MutableMapping[str, str],
         output: LogOutput | None = None,
     ) -> None:
-        self.output = output or LogOutput()
+        journal = systemd.journal_reads(2, environment)
+        wants_fields = journal and log_format == "auto" and output is None
+        send = systemd.journal_send() if wants_fields else None
+        self.output = output or (LogOutput() if send is None else JournalOutput(send))
         self.flood = FloodGate(time.monotonic)
         self._least = LEVELS[level]
-        journal = systemd.journal_reads(2, environment)
         console = log_format == "console" or (log_format == "auto" and os.isatty(2))
         processors: list[Any] = [
             self._drop_below_level,
@@ -85,6 +53,8 @@ class Log:
                     colors=os.isatty(2), exception_formatter=structlog.dev.plain_traceback
                 ),
             ]
+        elif send is not None:
+            processors += [structlog.processors.format_exc_info, render_entry]
         else:
             processors += [
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -102,6 +72,15 @@ class Log:
         root = logging.getLogger()
         root.handlers[:] = [_FromLibraries(self.logger)]
         root.setLevel(logging.WARNING)
+        if wants_fields and send is None:
+            self.logger.info(
+                "the journal gets JSON lines instead of fields, as systemd-python is not installed: "
+                "install python3-systemd, or tracker-agent[systemd]"
+            )
+
+    def close(self) -> None:
+        """Write what was not written yet, if that is quick."""
+        self.output.close()
 
     def set_level(self, level: str) -> None:
         """Change the least important thing that is logged."""
@@ -133,7 +112,7 @@ class Log:
 
 def _render_for_journal(_logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
     """Return JSON behind the prefix by which journald learns the priority (sd-daemon(3))."""
-    priority = _JOURNAL_PRIORITY.get(method, 6)
+    priority = PRIORITY.get(method, 6)
     return f"<{priority}>{json.dumps(event, default=str)}"
 
 

@@ -10,8 +10,9 @@ from email.utils import parsedate_to_datetime
 
 from .answers import PROTOCOL_VERSION, Locked, Retry, Server, parse_failure, parse_server
 from .config_file import WARNING, Problem, Source
+from .exchange import Answer, TransportError
 from .settings import Config, ServerSettings
-from .transport import Answer, Transport, TransportError
+from .transport import Transport
 
 #: A clock that differs by more spoils what is compared over machines, and certificates in the end.
 SKEW_MAX_S = 30.0

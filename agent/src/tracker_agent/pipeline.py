@@ -55,7 +55,6 @@ from .shipping_status import (
 )
 from .streams import Stream, StreamKey
 from .supervisor import Supervisor
-from .transport import connect_to
 from .trimmer import Trimmer
 from .waits import Waits
 from .watcher import Watcher
@@ -78,10 +77,15 @@ class Pipeline:
         own: OwnStreams,
         clock: Clock,
         log: FilteringBoundLogger,
-        connect: Callable[[ServerSettings, float], Sender] = connect_to,
+        connect: Callable[[ServerSettings, float], Sender] | None = None,
         machine: Machine | None = None,
         counters: Counters | None = None,
     ) -> None:
+        if connect is None:
+            # Here, since its library takes longer to load than all the rest of a start.
+            from .transport import connect_to
+
+            connect = connect_to
         self._machine = machine = machine or Machine()
         self.counters = counters or Counters()
         self._waits = Waits()

@@ -19,13 +19,13 @@ from .clock import Clock
 from .counters import Counters
 from .disk import Disk
 from .endpoint import Endpoint
+from .exchange import Answer, TransportError
 from .lane import Lane
 from .opening import Refused
 from .retry import Backoff, parse_retry_after
 from .spool_thread import SPOOL_WAIT_S
 from .stop_file import write_stop
 from .streams import Stream
-from .transport import Answer, TransportError
 
 #: How often it is looked whether somebody can be stopped at all.
 LOOK_S = 2.0

@@ -21,8 +21,9 @@ from .collectors.collector import Collector, CollectorError, Event, NothingHere,
 from .host_records import HostRecords, RunStream, Write
 from .streams import StreamKey
 
-#: How long the first window waits for collectors that are slow to start.
+#: How long collectors that are slow to start hold up the first window in all, and its first reading.
 FIRST_WINDOW_WAIT_S = 2.0
+FIRST_READING_WAIT_S = 1.0
 #: Rates need two readings; the second one comes this soon at the start.
 FIRST_INTERVAL_S = 0.25
 CLOSE_WAIT_S = 1.5
@@ -146,21 +147,22 @@ class Sampler:
 
     async def _first_window(self, crew: CollectorCrew) -> None:
         """Send inventory and one sample soon, so that the machine shows at once."""
-        await self._ask_all(crew)
+        began = self._clock.monotonic()
+        await self._ask_all(crew, began + FIRST_READING_WAIT_S)
         if await self._stopped_within(min(FIRST_INTERVAL_S, self._interval_s)):
             return
         # What came so far only primed the rates.
         self._records.begin_anew(self._turned_at)
-        await self._ask_all(crew)
+        await self._ask_all(crew, began + FIRST_WINDOW_WAIT_S)
         self._turned_at = self._clock.monotonic()
         self._flush(self._turned_at, self._clock.wall_ns())
 
-    async def _ask_all(self, crew: CollectorCrew) -> None:
+    async def _ask_all(self, crew: CollectorCrew, until: float) -> None:
         now = self._clock.monotonic()
         for state in self._states.values():
             state.due = now
         await self._ask(crew, now)
-        await crew.wait(FIRST_WINDOW_WAIT_S)
+        await crew.wait(until - self._clock.monotonic())
 
     def _cut_windows(self, now: float) -> bool:
         """End windows where time is missing; return whether the next samples need one of their own."""

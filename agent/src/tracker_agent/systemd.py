@@ -1,4 +1,4 @@
-"""The one door to systemd: readiness, status line, watchdog, and whether journald reads our output.
+"""The one door to systemd: readiness, status line, watchdog, and what journald is told.
 
 Uses systemd-python where it is installed (the extra `systemd`, or the distribution's package), else
 sends the same datagram itself; outside systemd nothing happens.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 #: Part of the watchdog's time after which it is fed; systemd recommends half or less.
@@ -71,6 +71,22 @@ def journal_reads(fd: int, environment: Mapping[str, str]) -> bool:
     except OSError:
         return False
     return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def journal_send() -> Callable[[Sequence[bytes]], None] | None:
+    """Return what hands journald an entry, b"NAME=value" for each field; None without systemd-python.
+
+    It waits as long as journald does not read. Raises OSError.
+    """
+    try:
+        from systemd import journal  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return None
+
+    def send(fields: Sequence[bytes]) -> None:
+        journal.sendv(*fields)
+
+    return send
 
 
 def _library_send() -> Callable[[str], None] | None:

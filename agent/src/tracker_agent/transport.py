@@ -10,12 +10,12 @@ import asyncio
 import io
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import aiohttp
 
 from .certificates import Certificate, parse_certificate
 from .connection_errors import explain, explain_proxy_answer, find_distrust
+from .exchange import Answer, TransportError
 from .setting_values import parse_header
 from .settings import ServerSettings
 from .tls import CertificateFileError, Glimpse, Tls
@@ -29,19 +29,6 @@ SOCKETS_MAX = 32
 POLLS_MAX = 64
 #: For a look at a certificate that is not trusted.
 GLIMPSE_S = 10.0
-
-
-class TransportError(Exception):
-    """No answer came. str() says what happened, for the operator."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a server answered. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Transport:

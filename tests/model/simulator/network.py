@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tracker_agent.transport import Answer, TransportError
+from tracker_agent.exchange import Answer, TransportError
 
 from .agent_loop import AgentLoop
 from .faults import Faults, Fired
