@@ -1,59 +1,90 @@
 """The environment in a package: a venv at /opt/<package>, made in a release's root, that starts fast where nobody
-may write."""
+may write.
 
+Libraries take most of the time and seldom change, so the environment with them alone is kept in
+${XDG_CACHE_HOME:-~/.cache}/tracker and made anew when a requirement, or this file, changes.
+"""
+
+import hashlib
 import os
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import wheels
 from package import Package
-from release_root import ReleaseRoot
+from release_root import ReleaseRoot, bare_root, cache_directory
 
 #: Programs kept in bin/ beside the package's own: what the environment needs, and `tracker login`.
 _KEPT = {"python", "python3", "tracker"}
 _BUILD = "/build"
+_QUIET = ("--quiet", "--no-compile", "--no-deps", "--no-warn-script-location")
 
 
-def make_environment(
-    root: ReleaseRoot, package: Package, requirements: str, sources: Sequence[Path], epoch: int
-) -> None:
-    """Make the environment of a package in a root from directories of wheels, without any network."""
-    release = root.release
-    work = root.path(_BUILD)
-    wheels.copy_wheels(sources, work / "wheels")
+def make_environment(root: ReleaseRoot, package: Package, requirements: str, ours: Path, epoch: int) -> None:
+    """Make the environment of a package in a root, from a directory with our own wheels and pinned requirements."""
+    work, home = root.path(_BUILD), root.path(package.home)
     wheels.bring_pip(work)
+    layer = _layer_file(root, package, requirements)
+    if layer.is_file():
+        subprocess.run(["tar", "-xf", layer, "-C", root.directory], check=True)
+    else:
+        _install_libraries(root, package, requirements)
+        _keep(layer, root, package)
+    wheels.copy_wheels(ours, work / "ours")
+    _pip(root, package, "install", *_QUIET, "--find-links", f"{_BUILD}/ours", *package.distributions)
+    _pip(root, package, "check")
+    _tidy(home, package)
+    site_packages = f"{package.home}/lib/python{root.release.python}/site-packages"
+    _compile(root, package, *(f"{site_packages}/{each}" for each in package.modules))
+    _settle(home, epoch)
+    # A start as it will be, by somebody who may write nowhere, and all that the service imports.
+    nobody = ("/usr/sbin/chroot", "--userspec=65534:65534", "/")
+    root.run(*nobody, f"{package.home}/bin/{package.name}", "--version")
+    root.run(*nobody, f"{package.home}/bin/python", "-I", "-c", f"import {package.modules[-1]}.app")
+
+
+def _layer_file(root: ReleaseRoot, package: Package, requirements: str) -> Path:
+    made_from = [bare_root(root.release).name, requirements, Path(__file__).read_text()]
+    key = hashlib.sha256("\0".join(made_from).encode()).hexdigest()
+    return cache_directory() / f"environment-{package.name}-{root.release.name}-{key[:16]}.tar"
+
+
+def _install_libraries(root: ReleaseRoot, package: Package, requirements: str) -> None:
+    work, home = root.path(_BUILD), root.path(package.home)
+    wheels.copy_wheels(wheels.download(requirements, root.release), work / "wheels")
     (work / "requirements.txt").write_text(requirements)
-    python = f"{package.home}/bin/python"
-    root.run(f"/usr/bin/python{release.python}", "-m", "venv", "--without-pip", package.home)
+    root.run(f"/usr/bin/python{root.release.python}", "-m", "venv", "--without-pip", package.home)
+    listed = ("--require-hashes", "--requirement", f"{_BUILD}/requirements.txt")
+    _pip(root, package, "install", *_QUIET, "--find-links", f"{_BUILD}/wheels", *listed)
+    # Half of the agent's size would be what a debugger wants to know of its libraries.
+    libraries = [path for path in home.rglob("*.so") if b".debug_info" in path.read_bytes()]
+    subprocess.run(["strip", "--strip-debug", *libraries], check=True)
+    _compile(root, package, f"{package.home}/lib")
 
-    def pip(command: str, *arguments: str) -> None:
-        root.run(
-            *(python, "-m", "pip", "--no-input", command, *arguments),
-            environment={"PYTHONPATH": _BUILD, "PYTHONDONTWRITEBYTECODE": "1", "PIP_NO_INDEX": "1"}
-            | {"PIP_FIND_LINKS": f"{_BUILD}/wheels", "PIP_ROOT_USER_ACTION": "ignore"},
-        )
 
-    quiet = ("--quiet", "--no-compile", "--no-deps", "--no-warn-script-location")
-    pip("install", *quiet, "--require-hashes", "--requirement", f"{_BUILD}/requirements.txt")
-    pip("install", *quiet, *(part for part in package.distributions))
-    pip("check")
-    _tidy(root.path(package.home), package)
+def _keep(layer: Path, root: ReleaseRoot, package: Package) -> None:
+    fresh = layer.with_name(f"{layer.name}.{os.getpid()}")
+    subprocess.run(["tar", "-cf", fresh, "-C", root.directory, package.home.lstrip("/")], check=True)
+    for old in layer.parent.glob(f"environment-{package.name}-{root.release.name}-*.tar"):
+        old.unlink(missing_ok=True)
+    fresh.rename(layer)
+
+
+def _pip(root: ReleaseRoot, package: Package, command: str, *arguments: str) -> None:
+    """Run pip in the environment, without any network."""
+    root.run(
+        *(f"{package.home}/bin/python", "-m", "pip", "--no-input", command, *arguments),
+        environment={"PYTHONPATH": _BUILD, "PIP_NO_INDEX": "1", "PIP_ROOT_USER_ACTION": "ignore"},
+    )
+
+
+def _compile(root: ReleaseRoot, package: Package, *places: str) -> None:
     # Not by the time of the source, which image builders and ostree change: then each start would compile anew.
     root.run(
-        *(python, "-m", "compileall", "-q", "-j", str(os.cpu_count() or 1)),
-        *("--invalidation-mode", "unchecked-hash", f"{package.home}/lib"),
-    )
-    _settle(root.path(package.home), epoch)
-    # A start as it will be, by somebody who may write nowhere.
-    root.run(
-        *(
-            "/usr/sbin/chroot",
-            "--userspec=65534:65534",
-            "/",
-            f"{package.home}/bin/{package.name}",
-            "--version",
-        )
+        *(f"{package.home}/bin/python", "-m", "compileall", "-q", "-j", str(os.cpu_count() or 1)),
+        *("--invalidation-mode", "unchecked-hash", *places),
     )
 
 
@@ -76,6 +107,7 @@ def _settle(home: Path, epoch: int) -> None:
         for name in names + files:
             path = Path(directory, name)
             if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+                started = path.is_dir() or (path.stat().st_mode & 0o100 and ".so" not in path.suffixes)
+                path.chmod(0o755 if started else 0o644)
             os.utime(path, (epoch, epoch), follow_symlinks=False)
     os.utime(home, (epoch, epoch))

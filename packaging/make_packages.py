@@ -68,20 +68,21 @@ def main() -> None:
         for release in releases:
             bare_root(release)
         builds = [
-            Build(release, versions, Path(scratch, release.name), ours, pages, say) for release in releases
+            Build(release, package, versions, Path(scratch, f"{release.name}-{package.name}"), ours, pages, say)
+            for release in releases
+            for package in reversed(PACKAGES)  # the server takes longer
         ]
-        with ThreadPoolExecutor(max_workers=min(len(builds), os.cpu_count() or 1)) as pool:
-            for made in pool.map(Build.run, builds):
-                for path in made:
-                    say(f"{path.relative_to(ROOT)}  {path.stat().st_size / 1e6:.1f} MB")
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            list(pool.map(Build.run, builds))
 
 
 class Build:
-    """Makes the packages of one release."""
+    """Makes the packages of one release from one environment."""
 
     def __init__(
         self,
         release: Release,
+        package: Package,
         versions: Sequence[str],
         scratch: Path,
         ours: Path,
@@ -89,6 +90,7 @@ class Build:
         say: Callable[[str], None],
     ) -> None:
         self._release = release
+        self._package = package
         self._versions = versions
         self._scratch = scratch
         self._ours = ours
@@ -96,27 +98,24 @@ class Build:
         self._say = say
         self._epoch = source_date_epoch()
 
-    def run(self) -> list[Path]:
-        """Build; return the packages made."""
+    def run(self) -> None:
+        """Build all versions and kinds."""
         self._scratch.mkdir()
-        made = []
-        for package in PACKAGES:
-            root = ReleaseRoot(self._release, self._scratch / package.name)
-            self._say(f"{self._release.name}: {package.name}: environment")
-            universal = (ROOT / "requirements" / package.requirements).read_text()
-            requirements = wheels.requirements_for(universal, self._release)
-            found = wheels.download(requirements, self._release)
-            make_environment(root, package, requirements, [found, self._ours], self._epoch)
-            self._say(f"{self._release.name}: {package.name}: packages")
-            for version in self._versions:
-                made.append(self._pack(package, root, "deb", version, f"1~{self._release.name}"))
-                if self._release.name == RPM_FROM:
-                    made.append(self._pack(package, root, "rpm", version, f"1.{RPM_FOR}"))
-            shutil.rmtree(root.directory)
-        return made
+        package, release = self._package, self._release
+        self._say(f"{release.name}: {package.name}: environment")
+        root = ReleaseRoot(release, self._scratch / "root")
+        universal = (ROOT / "requirements" / package.requirements).read_text()
+        make_environment(root, package, wheels.requirements_for(universal, release), self._ours, self._epoch)
+        self._say(f"{release.name}: {package.name}: packages")
+        for version in self._versions:
+            self._pack(root, "deb", version, f"1~{release.name}")
+            if release.name == RPM_FROM:
+                self._pack(root, "rpm", version, f"1.{RPM_FOR}")
+        shutil.rmtree(root.directory)
 
-    def _pack(self, package: Package, root: ReleaseRoot, kind: str, version: str, revision: str) -> Path:
-        scratch = self._scratch / f"{package.name}-{version}-{kind}"
+    def _pack(self, root: ReleaseRoot, kind: str, version: str, revision: str) -> None:
+        package = self._package
+        scratch = self._scratch / f"{version}-{kind}"
         described = package.described(kind, version, revision, root, self._pages, scratch, self._epoch)
         listed = scratch / "nfpm.json"
         listed.write_text(json.dumps(described, indent=1))
@@ -140,7 +139,7 @@ class Build:
         near = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.copyfile(fresh, near)
         near.rename(target)
-        return target
+        self._say(f"{target.relative_to(ROOT)}  {target.stat().st_size / 1e6:.1f} MB")
 
 
 def documents(into: Path) -> Path:

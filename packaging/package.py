@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "packaging"
 MAINTAINER = "Tracker maintainers <maintainers@tracker.invalid>"
 _ARCHITECTURES = {"x86_64": ("amd64", "x86_64"), "aarch64": ("arm64", "aarch64")}
-#: What the libraries in the wheels are linked with; a test looks.
+#: What the libraries in the wheels are linked with, besides what Python itself brings; a test looks.
 _LIBRARIES = {
     "deb": ["libc6 (>= 2.28)", "libgcc-s1", "libstdc++6"],
     "rpm": ["glibc >= 2.28", "libgcc", "libstdc++"],
@@ -29,6 +29,7 @@ class Package:
     summary: str
     description: str
     distributions: tuple[str, ...]  #: our own wheels in it
+    modules: tuple[str, ...]  #: what they bring; the last is the program
     requirements: str  #: below requirements/
     settings: str  #: below deploy/ and /etc/tracker/
     group: str  #: who may read the settings
@@ -89,7 +90,7 @@ class Package:
                 "section": "utils",
                 "priority": "optional",
                 "scripts": {named[name]: path for name, path in scripts.items()},
-                "deb": {"compression": "zstd"},
+                "deb": {"compression": "gzip"},
             }
         named = {"pre": "preinstall", "post": "postinstall", "preun": "preremove", "postun": "postremove"}
         return common | {
@@ -161,7 +162,7 @@ class Package:
         contents.file(f"/etc/tracker/{self.settings}", ROOT / "deploy" / self.settings, 0o640, "config")
         contents.file(f"/usr/share/lintian/overrides/{self.name}", HERE / "lintian" / self.name)
         documents = f"/usr/share/doc/{self.name}"
-        contents.file(f"{documents}/copyright", self._copyright(root.path(site_packages)))
+        contents.file(f"{documents}/copyright", self._copyright(root.path(site_packages), epoch))
         contents.compressed(f"{documents}/changelog", ROOT / "CHANGELOG.md")
         when = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(epoch))
         news = f"  * New version; what it brings: {documents}/changelog.gz\n"
@@ -175,12 +176,12 @@ class Package:
         contents.file(f"/etc/tracker/{self.settings}", settings, 0o640, "config|noreplace", self.group)
         contents.file(f"/usr/share/licenses/{self.name}/LICENSE", ROOT / "LICENSE", kind="license")
 
-    def _copyright(self, site_packages: Path) -> str:
+    def _copyright(self, site_packages: Path, epoch: int) -> str:
         """Return Debian's statement of licences: ours, and those of the libraries in the environment."""
         stanzas = [
             "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
             f"Upstream-Name: {self.name}\n",
-            "Files: *\nCopyright: Tracker's authors\nLicense: Apache-2.0\n",
+            f"Files: *\nCopyright: {time.gmtime(epoch).tm_year} the authors of Tracker\nLicense: Apache-2.0\n",
         ]
         for metadata in sorted(site_packages.glob("*.dist-info/METADATA")):
             about = message_from_string(metadata.read_text())
@@ -209,6 +210,7 @@ PACKAGES = (
             "notices when a training ends or dies, and measures the machine and its GPUs."
         ),
         distributions=("tracker-shim", "tracker-agent"),
+        modules=("tracker", "tracker_agent"),
         requirements="agent.txt",
         settings="agent.toml",
         group="tracker",
@@ -222,6 +224,7 @@ PACKAGES = (
             "charts, logs and files of runs over HTTP."
         ),
         distributions=("tracker-shim", "tracker-server"),
+        modules=("tracker", "tracker_server"),
         requirements="server.txt",
         settings="server.toml",
         group="tracker-server",

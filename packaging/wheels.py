@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -74,7 +73,7 @@ def download(requirements: str, release: Release) -> Path:
             subprocess.run(
                 [
                     *(sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"),
-                    *("--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:"),
+                    *("-qq", "--require-hashes", "--no-deps", "--only-binary", ":all:"),
                     *("--implementation", "cp", "--python-version", release.python),
                     *_platform_arguments(machine),
                     *("--dest", fresh, "--requirement", listed),
@@ -104,15 +103,14 @@ def bring_pip(into: Path) -> None:
     )
 
 
-def copy_wheels(sources: Sequence[Path], into: Path) -> None:
-    """Put the wheels of several directories into one; as links where that is possible."""
+def copy_wheels(source: Path, into: Path) -> None:
+    """Put the wheels of a directory into another one; as links where that is possible."""
     into.mkdir(parents=True)
-    for source in sources:
-        for wheel in source.glob("*.whl"):
-            try:
-                os.link(wheel, into / wheel.name)
-            except OSError:
-                shutil.copyfile(wheel, into / wheel.name)
+    for wheel in source.glob("*.whl"):
+        try:
+            os.link(wheel, into / wheel.name)
+        except OSError:
+            shutil.copyfile(wheel, into / wheel.name)
 
 
 def _platform_arguments(machine: str) -> list[str]:
