@@ -1,4 +1,4 @@
-"""Rules and dashboards: what promtool says of them, what raises each alert, and that every metric they name exists.
+"""Rules and dashboards: what promtool says, what raises each alert, and that every metric they name exists.
 
 Which metrics exist is what a real agent and a real blackbox_exporter, asking a real server, answer.
 """

@@ -1,4 +1,4 @@
-"""The Slurm scripts, run as slurmd runs them on a booted node: root, few variables, a real agent and server."""
+"""The Slurm scripts, run on a booted node as slurmd runs them: root, few variables, real agent and server."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Cluster:
         return done.stdout
 
     def task(self, job: int, run: str, script: str = TRAIN, **variables: str) -> tuple[str, dict[str, str]]:
-        """Run a task of alice's as slurmstepd does: with what the TaskProlog prints. Return what it wrote, and that."""
+        """Run a task of alice's with what the TaskProlog prints. Return what it wrote, and that."""
         facts = {"SLURM_JOB_ID": str(job), **variables}
         printed = self.machine.run(f"{SCRIPTS}/task-prolog.sh", user="alice", environment=facts).stdout
         exported = {}
