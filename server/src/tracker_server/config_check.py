@@ -92,7 +92,7 @@ def _directory_problems(settings: Settings, path: Path, status: os.stat_result) 
     if status.st_mode & 0o077:
         yield problem(f"other users may enter the data directory {path}", f"run: chmod go= {path}", WARNING)
     key = DataDirectory(path).admin_key
-    if key.exists() and key.stat().st_mode & 0o077:
+    if os.access(path, os.X_OK) and key.exists() and key.stat().st_mode & 0o077:
         yield problem(f"other users may read the admin key {key}", f"run: chmod go= {key}", WARNING)
     free, reserve = disk.f_bavail * disk.f_frsize, settings.limits.blob_reserve_bytes
     if free < reserve:
@@ -108,7 +108,7 @@ def _directory_problems(settings: Settings, path: Path, status: os.stat_result) 
 
 def _address_problems(settings: Settings, why_not: str | None) -> Iterator[Problem]:
     if why_not is not None:
-        name = "port" if ("http", "port") in settings.sources else "host"
+        name = "host" if "--host" in why_not else "port"
         what, _, todo = why_not.partition("; ")
         source = settings.sources.get(("http", name))
         yield Problem(what, todo or "choose another address", source, f"http.{name}")
