@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import inspect
 from collections.abc import Iterator
-from unittest import mock
 
-from tracker import _cli as tracker_cli
-from tracker_agent import cli as agent_cli
-from tracker_server import cli as server_cli
+from . import programs
 
 
 def agent_page() -> str:
@@ -19,17 +15,16 @@ def agent_page() -> str:
         "# tracker-agent\n\nShips what training runs record, exactly once, and measures this machine. "
         "[More on these commands, with exit statuses](../agent.md#commands).\n\n"
     )
-    return head + "".join(_sections(agent_cli.make_parser()))
+    return head + _sections(programs.agent())
 
 
 def server_page() -> str:
     """Return the page of tracker-server."""
-    make = getattr(server_cli, "make_parser", None) or server_cli._parser
     head = (
         "# tracker-server\n\nStores what agents ship and shows it live. Exit status: 0 done, 2 it cannot work, with one line "
         "that says why. [More on these commands](../server.md#commands).\n\n"
     )
-    return head + "".join(_sections(make()))
+    return head + _sections(programs.server())
 
 
 def tracker_page() -> str:
@@ -39,33 +34,13 @@ def tracker_page() -> str:
         "done, 2 it was called wrongly; `tracker run` and `tracker sync` end as their program does. "
         "[More on these commands](../command.md).\n\n"
     )
-    return head + "".join(
-        line for name, command in tracker_cli.COMMANDS.items() for line in _section(_parser_of(command))
+    return head + _sections(programs.tracker())
+
+
+def _sections(parser: argparse.ArgumentParser) -> str:
+    return "".join(
+        line for entry in programs.entries(parser) for line in _section(entry.parser, entry.summary)
     )
-
-
-def _parser_of(command: tracker_cli.Command) -> argparse.ArgumentParser:
-    """Return the parser that a command makes when it is called."""
-    seen: list[argparse.ArgumentParser] = []
-
-    def note(parser: argparse.ArgumentParser, *_: object) -> None:
-        seen.append(parser)
-
-    with mock.patch.object(argparse.ArgumentParser, "print_help", note), contextlib.suppress(SystemExit):
-        tracker_cli._function(command)(["--help"])
-    return seen[0]
-
-
-def _sections(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Yield the sections of all commands below a parser, which may have commands of their own."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            summaries = {choice.dest: choice.help for choice in action._choices_actions}
-            for name, below in action.choices.items():
-                if any(isinstance(each, argparse._SubParsersAction) for each in below._actions):
-                    yield from _sections(below)
-                else:
-                    yield from _section(below, summaries.get(name) or "")
 
 
 def _section(parser: argparse.ArgumentParser, summary: str = "") -> Iterator[str]:
