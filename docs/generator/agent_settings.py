@@ -84,7 +84,8 @@ def _shown(section: str, name: str, each: dataclasses.Field[Any], text: str, fla
     if metadata["choices"]:
         facts.append(("one of", ", ".join(f'`"{choice}"`' for choice in metadata["choices"])))
     if metadata["bounds"]:
-        facts.append(("range", bounds(*metadata["bounds"], name)))
+        low, high = metadata["bounds"]
+        facts.append(("range", bounds(low, high, name)))
     variable = f"{ENVIRONMENT_PREFIX}{section.replace('.', '_')}_{name}".upper().replace("_NAME_", "_*NAME*_")
     facts.append(("variable", f"`{variable.replace('*', '')}`" + _separator(each)))
     if flag:

@@ -54,7 +54,8 @@ def _shown(section: str, each: dataclasses.Field[Any], text: str) -> Shown:
     if each.metadata["choices"]:
         facts.append(("one of", ", ".join(f'`"{choice}"`' for choice in each.metadata["choices"])))
     if isinstance(each.default, int | float):
-        facts.append(("range", bounds(*each.metadata["bounds"], each.name)))
+        low, high = each.metadata["bounds"]
+        facts.append(("range", bounds(low, high, each.name)))
     separated = " (separated by commas)" if isinstance(each.default, tuple) else ""
     facts.append(("variable", f"`{config.ENVIRONMENT_PREFIX}{name.replace('.', '_').upper()}`{separated}"))
     if name in _FLAGS:
