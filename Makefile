@@ -102,7 +102,7 @@ integrations: $(STAMPS)/installed ui .venv-integrations/.stamp  ## train with li
 	@touch $@
 
 docs: .venv-docs/.stamp  ## build the documentation into dist/site; a dead link or anchor fails
-	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
 
 .venv-docs/.stamp: requirements/docs.txt
 	$(PYTHON) -m venv --clear .venv-docs
