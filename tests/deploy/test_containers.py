@@ -72,7 +72,10 @@ def train(machine: Machine, run: str) -> None:
 
 
 def train_in_pod(machine: Machine, run: str, machine_id: str) -> None:
-    """Train with a name, pids and mounts of its own: the spool is the node's, /etc/machine-id the file given."""
+    """Train with a name, pids and mounts of its own; the spool is the node's, /etc/machine-id the file given.
+
+    A new /proc has not the boot id that this machine has, as after a reboot: only /etc/machine-id is left.
+    """
     pod = Container(
         ("/usr/bin/python3", "-c", TRAIN, run),
         f"{ALICE}:{ALICE}",
@@ -162,7 +165,7 @@ def test_pods_bring_a_run_to_the_server(machine: Machine) -> None:
     train_in_pod(machine, "in-a-pod", "/etc/machine-id")
     admin = machine.read(f"{VOLUMES}/data/admin-key").strip()
     wait_until(lambda: state_of(machine, "in-a-pod", admin) == "finished", what="the run")
-    # Without the node's id it is taken for what another machine wrote, as on a shared disk.
+    # Without the node's id, and after a reboot, it is taken for what another machine wrote.
     asked = succeed(machine, agent.running("tracker-agent", "status", "--json"))
     assert json.loads(asked)["shipping"]["streams"]["kept"] > 0
     assert state_of(machine, "of-another-machine", admin) is None
