@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Contents:
-    """The files of one package. Texts that are made here lie in a scratch directory until nfpm has read them."""
+    """The files of one package. Texts made here lie in a scratch directory until nfpm has read them."""
 
     def __init__(self, scratch: Path, epoch: int) -> None:
         self.entries: list[dict[str, Any]] = []

@@ -1,5 +1,5 @@
-"""The environment in a package: a venv at /opt/<package>, made in a release's root, that starts fast where nobody
-may write.
+"""The environment in a package: a venv at /opt/<package>, made in a release's root, that starts fast where
+nobody may write.
 
 Libraries take most of the time and seldom change, so the environment with them alone is kept in
 ${XDG_CACHE_HOME:-~/.cache}/tracker and made anew when a requirement, or this file, changes.
@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import wheels
@@ -23,7 +22,7 @@ _QUIET = ("--quiet", "--no-compile", "--no-deps", "--no-warn-script-location")
 
 
 def make_environment(root: ReleaseRoot, package: Package, requirements: str, ours: Path, epoch: int) -> None:
-    """Make the environment of a package in a root, from a directory with our own wheels and pinned requirements."""
+    """Make the environment of a package in a root, from a directory of our wheels and pinned requirements."""
     work, home = root.path(_BUILD), root.path(package.home)
     wheels.bring_pip(work)
     layer = _layer_file(root, package, requirements)
@@ -81,7 +80,7 @@ def _pip(root: ReleaseRoot, package: Package, command: str, *arguments: str) -> 
 
 
 def _compile(root: ReleaseRoot, package: Package, *places: str) -> None:
-    # Not by the time of the source, which image builders and ostree change: then each start would compile anew.
+    # Not by the time of the source, which image builders and ostree change: each start would compile anew.
     root.run(
         *(f"{package.home}/bin/python", "-m", "compileall", "-q", "-j", str(os.cpu_count() or 1)),
         *("--invalidation-mode", "unchecked-hash", *places),
@@ -96,6 +95,7 @@ def _tidy(home: Path, package: Package) -> None:
             path.unlink()
     for unused in ("include", "share"):
         shutil.rmtree(home / unused, ignore_errors=True)
+    (home / ".gitignore").unlink(missing_ok=True)  # Python 3.13 makes one
     shebang, _, rest = program.read_text().partition("\n")
     assert shebang.startswith(f"#!{package.home}/bin/python"), shebang
     program.write_text(f"#!{package.home}/bin/python -I\n{rest}")

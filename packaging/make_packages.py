@@ -1,11 +1,11 @@
-"""Builds tracker-agent and tracker-server as .deb for Debian 12 and 13 and as .rpm for Red Hat 9 and its relatives.
+"""Builds tracker-agent and tracker-server as .deb for Debian 12 and 13 and as .rpm for Red Hat 9 and the like.
 
     python packaging/make_packages.py --release bookworm --version 0.1.0
 
-Each package holds an environment at its final place, /opt/<package>, made inside a bare root of its release by that
-release's own Python from pinned wheels; the .rpm takes the one of bookworm, since python3.11 is the same on both. nfpm
-puts it into packages together with settings, units, manual pages and completions. The same checkout gives the same
-bytes. As root, since roots are unpacked and entered.
+Each package holds an environment at its final place, /opt/<package>, made inside a bare root of its release by
+that release's own Python from pinned wheels; the .rpm takes the one of bookworm, since python3.11 is the same on
+both. nfpm puts it into packages together with settings, units, manual pages and completions. The same checkout
+gives the same bytes. As root, since roots are unpacked and entered.
 """
 
 import argparse
@@ -64,11 +64,10 @@ def main() -> None:
         ours = Path(scratch, "ours")
         for part in ("shim", "agent", "server"):
             wheels.build(part, ours, "wheel")
-        pages = documents(Path(scratch, "documents"))
         for release in releases:
             bare_root(release)
         builds = [
-            Build(release, package, versions, Path(scratch, f"{release.name}-{package.name}"), ours, pages, say)
+            Build(release, package, versions, Path(scratch, f"{release.name}-{package.name}"), ours, say)
             for release in releases
             for package in reversed(PACKAGES)  # the server takes longer
         ]
@@ -86,7 +85,6 @@ class Build:
         versions: Sequence[str],
         scratch: Path,
         ours: Path,
-        pages: Path,
         say: Callable[[str], None],
     ) -> None:
         self._release = release
@@ -94,7 +92,6 @@ class Build:
         self._versions = versions
         self._scratch = scratch
         self._ours = ours
-        self._pages = pages
         self._say = say
         self._epoch = source_date_epoch()
 
@@ -116,7 +113,7 @@ class Build:
     def _pack(self, root: ReleaseRoot, kind: str, version: str, revision: str) -> None:
         package = self._package
         scratch = self._scratch / f"{version}-{kind}"
-        described = package.described(kind, version, revision, root, self._pages, scratch, self._epoch)
+        described = package.described(kind, version, revision, root, scratch, self._epoch)
         listed = scratch / "nfpm.json"
         listed.write_text(json.dumps(described, indent=1))
         target = OUTPUT / package.file_name(kind, version, revision)
@@ -140,22 +137,6 @@ class Build:
         shutil.copyfile(fresh, near)
         near.rename(target)
         self._say(f"{target.relative_to(ROOT)}  {target.stat().st_size / 1e6:.1f} MB")
-
-
-def documents(into: Path) -> Path:
-    """Make manual pages and completions from the programs' own parsers; return their directory."""
-    if not (ROOT / "packaging" / "manual.py").exists():  # XXX until it is there
-        return into
-    subprocess.run(
-        [sys.executable, ROOT / "packaging" / "manual.py", into],
-        env={
-            **os.environ,
-            "PYTHONPATH": ":".join(str(ROOT / part / "src") for part in ("shim", "agent", "server")),
-        },
-        stdin=subprocess.DEVNULL,
-        check=True,
-    )
-    return into
 
 
 def project_version() -> str:

@@ -52,7 +52,6 @@ class Package:
         version: str,
         revision: str,
         root: ReleaseRoot,
-        pages: Path,
         scratch: Path,
         epoch: int,
     ) -> dict[str, Any]:
@@ -60,7 +59,7 @@ class Package:
         contents = Contents(scratch, epoch)
         self._add_program(contents, root)
         self._add_service(contents)
-        self._add_documents(contents, kind, pages)
+        self._add_documents(contents, kind)
         if kind == "deb":
             self._add_for_debian(contents, root, f"{version}-{revision}", epoch)
         else:
@@ -136,8 +135,8 @@ class Package:
                 contents.file(f"/usr/lib/{kind}/{source.name}", source)
         contents.directory("/etc/tracker")
 
-    def _add_documents(self, contents: Contents, kind: str, pages: Path) -> None:
-        for page in sorted(pages.glob(f"man/{self.name}*.[0-9]")):
+    def _add_documents(self, contents: Contents, kind: str) -> None:
+        for page in sorted(HERE.glob(f"man/{self.name}*.[0-9]")):
             contents.compressed(f"/usr/share/man/man{page.suffix[1:]}/{page.name}", page)
         zsh = "vendor-completions" if kind == "deb" else "site-functions"
         places = {
@@ -146,8 +145,7 @@ class Package:
             "fish": f"/usr/share/fish/vendor_completions.d/{self.name}.fish",
         }
         for shell, place in places.items():
-            if (pages / "completion" / f"{self.name}.{shell}").exists():  # XXX
-                contents.file(place, pages / "completion" / f"{self.name}.{shell}")
+            contents.file(place, HERE / "completion" / f"{self.name}.{shell}")
         examples = f"/usr/share/doc/{self.name}/examples"
         contents.file(f"{examples}/{self.settings}", ROOT / "deploy" / self.settings)
         if self.name == "tracker-agent":
@@ -165,11 +163,12 @@ class Package:
         contents.file(f"{documents}/copyright", self._copyright(root.path(site_packages), epoch))
         contents.compressed(f"{documents}/changelog", ROOT / "CHANGELOG.md")
         when = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(epoch))
-        news = f"  * New version; what it brings: {documents}/changelog.gz\n"
-        contents.compressed(
-            f"{documents}/changelog.Debian",
-            f"{self.name} ({version}) {root.release.name}; urgency=medium\n\n{news}\n -- {MAINTAINER}  {when}\n",
+        entry = (
+            f"{self.name} ({version}) {root.release.name}; urgency=medium\n\n"
+            f"  * New version; what it brings: {documents}/changelog.gz\n\n"
+            f" -- {MAINTAINER}  {when}\n"
         )
+        contents.compressed(f"{documents}/changelog.Debian", entry)
 
     def _add_for_red_hat(self, contents: Contents) -> None:
         settings = ROOT / "deploy" / self.settings
@@ -178,20 +177,22 @@ class Package:
 
     def _copyright(self, site_packages: Path, epoch: int) -> str:
         """Return Debian's statement of licences: ours, and those of the libraries in the environment."""
+        form = "https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/"
+        year = time.gmtime(epoch).tm_year
         stanzas = [
-            "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
-            f"Upstream-Name: {self.name}\n",
-            f"Files: *\nCopyright: {time.gmtime(epoch).tm_year} the authors of Tracker\nLicense: Apache-2.0\n",
+            f"Format: {form}\nUpstream-Name: {self.name}\n",
+            f"Files: *\nCopyright: {year} the authors of Tracker\nLicense: Apache-2.0\n",
         ]
         for metadata in sorted(site_packages.glob("*.dist-info/METADATA")):
             about = message_from_string(metadata.read_text())
-            if about["Name"].startswith("tracker-"):
+            name, place = about["Name"], metadata.parent.name
+            if name.startswith("tracker-"):
                 continue
-            licence = (about["License-Expression"] or about["License"] or "see there").splitlines()[0].strip()
-            files = f"{self.home}/lib/python*/site-packages/{metadata.parent.name.split('-')[0]}*"
+            licence = (about["License-Expression"] or about["License"] or "see there").splitlines()[0]
+            files = f"{self.home}/lib/python*/site-packages/{place.split('-')[0]}*"
             stanzas.append(
-                f"Files: {files}\nCopyright: the authors of {about['Name']} {about['Version']}\n"
-                f"License: {about['Name']}\n {licence}\n .\n The text: {self.home}/…/{metadata.parent.name}/\n"
+                f"Files: {files}\nCopyright: the authors of {name} {about['Version']}\n"
+                f"License: {name}\n {licence.strip()}\n .\n The text: {self.home}/lib/python*/site-packages/{place}/\n"
             )
         stanzas.append(
             "License: Apache-2.0\n On Debian systems the text of the Apache License, version 2.0, is in\n"

@@ -1,7 +1,7 @@
-"""A bare Debian of one release, in which the environments of that release's packages are made with its own Python.
+"""A bare Debian of one release, in which its packages' environments are made with its own Python.
 
-The bare root is kept as a tar file in ${XDG_CACHE_HOME:-~/.cache}/tracker and made anew when it is absent. Each
-build unpacks it into a directory of its own; nothing is mounted, so there is nothing to leave behind.
+The bare root is kept as a tar file in ${XDG_CACHE_HOME:-~/.cache}/tracker and made anew when it is absent.
+Each build unpacks it into a directory of its own; nothing is mounted, so nothing stays mounted.
 """
 
 import os

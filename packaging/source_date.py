@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def source_date_epoch() -> int:
-    """Return $SOURCE_DATE_EPOCH, else the time of the last commit, else that of the changelog (a source archive)."""
+    """Return $SOURCE_DATE_EPOCH, else the time of the last commit, else that of the changelog (no git)."""
     given = os.environ.get("SOURCE_DATE_EPOCH")
     if given:
         return int(given)

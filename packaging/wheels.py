@@ -1,4 +1,4 @@
-"""Wheels: our own, built from this checkout, and those of the pinned requirements for one release's Python."""
+"""Wheels: our own, built from this checkout, and those of pinned requirements for one release's Python."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ _GLIBC_MINOR_MAX = 28
 
 
 def build(part: str, into: Path, *formats: str) -> None:
-    """Build the distribution of one directory (shim, agent, ...): wheel, sdist or both, with what is installed."""
+    """Build one directory (shim, agent, ...): "wheel", "sdist", or else the sdist and from it the wheel."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "build", "--no-isolation", "--skip-dependency-check", "--outdir", into),

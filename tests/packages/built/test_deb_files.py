@@ -41,7 +41,9 @@ def field(package: tuple[str, str], name: str) -> str:
 
 def listed(package: tuple[str, str]) -> dict[str, tuple[str, str]]:
     """Return mode and owner of every file."""
-    told = subprocess.run(["dpkg-deb", "--contents", deb(*package)], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        ["dpkg-deb", "--contents", deb(*package)], capture_output=True, text=True, check=True
+    )
     rows = (line.split(None, 5) for line in told.stdout.splitlines())
     return {row[5].split(" -> ")[0].removeprefix("."): (row[0], row[1]) for row in rows}
 
@@ -50,7 +52,10 @@ def test_lintian_has_no_errors_and_no_new_warnings(package: tuple[str, str]) -> 
     program = require.program("lintian")
 
     said = subprocess.run(
-        [program, "--allow-root", "--fail-on", "error", deb(*package)], capture_output=True, text=True, check=False
+        [program, "--allow-root", "--fail-on", "error", deb(*package)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert said.returncode == 0, said.stdout + said.stderr
@@ -72,7 +77,9 @@ def test_all_belongs_to_root_and_nothing_is_for_others_to_write(package: tuple[s
     files = listed(package)
 
     assert {owner for _, owner in files.values()} == {"root/root"}
-    assert not [path for path, (mode, _) in files.items() if mode[0] != "l" and (mode[5] == "w" or mode[8] == "w")]
+    assert not [
+        path for path, (mode, _) in files.items() if mode[0] != "l" and (mode[5] == "w" or mode[8] == "w")
+    ]
     assert not [path for path, (mode, _) in files.items() if set(mode[1:]) & set("sStT")]
 
 
@@ -105,7 +112,9 @@ def test_only_the_agent_brings_a_spool(package: tuple[str, str]) -> None:
     assert (f"/usr/lib/tmpfiles.d/{package[0]}.conf" in listed(package)) == (package[0] == "tracker-agent")
 
 
-def test_every_module_is_compiled_and_stays_so_whatever_its_time(package: tuple[str, str], unpacked: Path) -> None:
+def test_every_module_is_compiled_and_stays_so_whatever_its_time(
+    package: tuple[str, str], unpacked: Path
+) -> None:
     tag = PYTHON[package[1]].replace(".", "")
     sources = list((unpacked / "opt").rglob("*.py"))
 
@@ -130,14 +139,18 @@ def test_libraries_need_nothing_that_is_not_depended_on(unpacked: Path) -> None:
     carried = {path.name for path in (unpacked / "opt").rglob("*.so*")}
     wanted: dict[str, str] = {}
     for library in (unpacked / "opt").rglob("*.so*"):
-        told = subprocess.run([readelf, "--dynamic", "--wide", library], capture_output=True, text=True, check=True)
+        told = subprocess.run(
+            [readelf, "--dynamic", "--wide", library], capture_output=True, text=True, check=True
+        )
         wanted |= {name: str(library) for name in re.findall(r"\(NEEDED\).*\[(.+)\]", told.stdout)}
 
     assert wanted
     assert not {name: by for name, by in wanted.items() if name not in LIBRARIES | carried}
 
 
-def test_finds_systemds_module_where_the_distribution_puts_it(package: tuple[str, str], unpacked: Path) -> None:
+def test_finds_systemds_module_where_the_distribution_puts_it(
+    package: tuple[str, str], unpacked: Path
+) -> None:
     link = unpacked / f"opt/{package[0]}/lib/python{PYTHON[package[1]]}/site-packages/systemd"
 
     assert link.is_symlink()

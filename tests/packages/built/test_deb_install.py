@@ -1,5 +1,7 @@
-"""Installing, upgrading, removing and purging the .debs where no systemd runs, as in an image build. Booted systems
-are in tests/booted."""
+"""Installing, upgrading, removing and purging the .debs where no systemd runs, as in an image build.
+
+Booted systems are in tests/booted.
+"""
 
 import os
 from collections.abc import Callable
@@ -52,7 +54,9 @@ def test_installation_sets_up_user_spool_and_rights(root: Installed, release: st
     for name in ("tracker-agent", "tracker-server"):
         assert root.run("su", "-s", "/bin/sh", "nobody", "-c", f"{name} --version").split()[0] == name
     python = f"/opt/tracker-agent/lib/python{PYTHON[release]}/site-packages"
-    assert root.run("/opt/tracker-agent/bin/python", "-c", "import systemd.daemon, systemd; print(systemd.__file__)")
+    assert root.run(
+        "/opt/tracker-agent/bin/python", "-c", "import systemd.daemon, systemd; print(systemd.__file__)"
+    )
     assert not list(root.path(python).rglob("*.pyc.*")), "nothing is written while it runs"
     assert "0 upgraded" not in said
 
@@ -129,7 +133,11 @@ def test_purge_leaves_nothing_but_the_users(root: Installed, release: str) -> No
 
     root.dpkg("--purge", "tracker-agent", "tracker-server")
 
-    left = {path for path in files_in(root) - before if not path.startswith(("/tmp/", "/var/lib/dpkg/", "/var/log/"))}
+    left = {
+        path
+        for path in files_in(root) - before
+        if not path.startswith(("/tmp/", "/var/lib/dpkg/", "/var/log/"))
+    }
     assert left <= {"/etc/subuid-", "/etc/subgid-", "/etc/.pwd.lock"} | backups(), left
 
 

@@ -1,9 +1,9 @@
-"""The .rpms without a Red Hat: rpm installs them into roots whose /usr/bin/python3.11 and systemd are Debian's."""
+"""The .rpms without a Red Hat: rpm installs them into roots whose python3.11 and systemd are Debian's."""
 
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,10 +26,13 @@ class Red:
         self("--initdb")
 
     def __call__(self, *arguments: str | Path) -> str:
-        # Debian's files provide what is needed, but its packages are not in rpm's database.
         program = require.program("rpm")
         done = subprocess.run(
-            [program, "--root", self.root.directory, *arguments],
+            [
+                *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--"),
+                *("/bin/sh", "-c", 'mount -t proc proc "$1/proc" && exec "$0" --root "$@"'),
+                *(program, self.root.directory, *arguments),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -41,9 +44,9 @@ class Red:
 
 
 @pytest.fixture
-def red(root_of: Callable[[str], Installed]) -> Iterator[Red]:
+def red(root_of: Callable[[str], Installed]) -> Red:
     require.program("rpm")
-    yield Red(root_of("bookworm"))
+    return Red(root_of("bookworm"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,7 +66,9 @@ def test_scripts_are_shell_and_nothing_of_debian(name: str, tmp_path: Path) -> N
         assert f"{which} scriptlet (using /bin/sh)" in scripts
     assert "deb-systemd" not in scripts
     assert "@" not in re.sub(r"\S*@\S*\.(service|invalid)", "", scripts), "a name without a value"
-    for number, script in enumerate(re.split(r"^\w+ scriptlet \(using /bin/sh\):$", scripts, flags=re.MULTILINE)):
+    for number, script in enumerate(
+        re.split(r"^\w+ scriptlet \(using /bin/sh\):$", scripts, flags=re.MULTILINE)
+    ):
         path = tmp_path / str(number)
         path.write_text(script)
         subprocess.run(["sh", "-n", path], check=True)
@@ -79,7 +84,9 @@ def test_files_are_roots_and_settings_are_for_the_group(name: str) -> None:
 
     assert files[settings] == ["-rw-r-----", f"root:{group}", "cn"]
     assert {owner for path, (_, owner, _) in files.items() if path != settings} == {"root:root"}
-    assert not [path for path, (mode, *_) in files.items() if mode[0] != "l" and (mode[5] == "w" or mode[8] == "w")]
+    assert not [
+        path for path, (mode, *_) in files.items() if mode[0] != "l" and (mode[5] == "w" or mode[8] == "w")
+    ]
     assert files[f"/usr/share/licenses/{name}/LICENSE"][2] == "l"
     wanted = {
         f"/usr/bin/{name}",
@@ -96,7 +103,9 @@ def test_files_are_roots_and_settings_are_for_the_group(name: str) -> None:
     assert not [path for path in directories if not path.startswith(own)], "directories of the system"
     parents = {os.path.dirname(path) for path in files if path.startswith("/opt/")} - {"/opt"}
     assert parents <= directories, "a directory that removal would leave behind"
-    assert not [path for path in files if path.endswith("site-packages/systemd")], "Red Hat's is for another Python"
+    assert not [path for path in files if path.endswith("site-packages/systemd")], (
+        "Red Hat's is for another Python"
+    )
 
 
 def test_installs_upgrades_and_goes(red: Red) -> None:
@@ -106,7 +115,9 @@ def test_installs_upgrades_and_goes(red: Red) -> None:
 
     assert not [line for line in red("-V", "--nodeps", "tracker-agent").splitlines() if line]
     assert root.run("stat", "--format", "%a %U:%G", "/etc/tracker/agent.toml").strip() == "640 root:tracker"
-    assert root.run("stat", "--format", "%a %U:%G", "/var/spool/tracker").strip() == "1733 tracker-agent:tracker"
+    assert (
+        root.run("stat", "--format", "%a %U:%G", "/var/spool/tracker").strip() == "1733 tracker-agent:tracker"
+    )
     for name in NAMES:
         assert root.run("su", "-s", "/bin/sh", "nobody", "-c", f"{name} --version").split()[0] == name
 
@@ -124,6 +135,8 @@ def test_installs_upgrades_and_goes(red: Red) -> None:
     record.write_bytes(b"not shipped yet")
     red("-e", "tracker-agent", "tracker-server")
 
-    assert not os.path.lexists(root.path("/opt/tracker-agent")) and not root.path("/opt/tracker-server").exists()
+    assert (
+        not os.path.lexists(root.path("/opt/tracker-agent")) and not root.path("/opt/tracker-server").exists()
+    )
     assert settings.with_suffix(".toml.rpmsave").read_text() == text
     assert record.read_bytes() == b"not shipped yet"
