@@ -152,17 +152,17 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/runtime: requirements/runtime.txt | $(STAMPS)/venv
-	@echo "== installing the pinned requirements"
-	$(PIP) install --require-hashes -r $<
+	@echo "== installing the pinned requirements (downloads 150 MB; a minute at most)"
+	@$(PIP) install --quiet --no-compile --require-hashes -r $<
 	@touch $@
 
 # The server's build hook would build the UI too; done first, one can watch it.
 $(STAMPS)/installed: $(STAMPS)/runtime $(MANIFESTS) server/hatch_build.py | ui
 	@echo "== installing tracker itself"
-	$(PIP) install --quiet --no-deps --no-build-isolation $(PACKAGES:%=-e ./%)
+	@$(PIP) install --quiet --no-deps --no-build-isolation $(PACKAGES:%=-e ./%)
 	@touch $@
 
 $(STAMPS)/dev: requirements/dev.txt | $(STAMPS)/installed
 	@echo "== installing the pinned test and lint tools"
-	$(PIP) install --require-hashes -r $<
+	@$(PIP) install --quiet --no-compile --require-hashes -r $<
 	@touch $@
