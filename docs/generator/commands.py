@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 from collections.abc import Iterator
 
 from . import programs
+
+#: Characters of a line of usage: what a page shows without scrolling.
+_WIDTH = 84
 
 
 def agent_page() -> str:
@@ -48,7 +52,7 @@ def _section(parser: argparse.ArgumentParser, summary: str = "") -> Iterator[str
     description = " ".join((parser.description or summary).split())
     if description:
         yield f"{_sentence(description)}\n\n"
-    yield f"    {_usage(parser)}\n\n"
+    yield "".join(f"    {line}\n" for line in _wrapped(_usage(parser))) + "\n"
     shown = [each for each in parser._actions if _is_shown(each)]
     if shown:
         yield "| argument | meaning |\n|---|---|\n"
@@ -62,6 +66,17 @@ def _section(parser: argparse.ArgumentParser, summary: str = "") -> Iterator[str
             )
             + "\n"
         )
+
+
+def _wrapped(usage: str) -> list[str]:
+    """Break a long usage between its arguments."""
+    parts = re.findall(r"\[[^\]]*\]|\S+", usage)
+    lines = [""]
+    for part in parts:
+        if len(lines[-1]) + len(part) > _WIDTH:
+            lines.append("   ")
+        lines[-1] += f" {part}" if lines[-1] else part
+    return lines
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
