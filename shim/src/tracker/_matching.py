@@ -49,7 +49,9 @@ def parse_pattern(text: str, base_path: Optional[str], is_glob: bool, directory:
     else:
         base = directory
     base = os.path.normpath(base)
-    path = os.path.normpath(os.path.join(base, text))
+    path = os.path.normpath(os.path.join(directory, text))
+    if _is_outside(os.path.relpath(path, base)):  # from base_path, where it does not lead there by itself
+        path = os.path.normpath(os.path.join(base, text))
     if _is_outside(os.path.relpath(path, base)):
         raise ValueError("%s leads out of %s: give a base_path that holds it" % (text, base))
     return Pattern(base, path, is_glob)

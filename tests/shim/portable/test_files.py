@@ -178,14 +178,15 @@ with open("a", "r+") as file:
             + """
 write("data/x/a.txt", "a")
 write("data/x/b.txt", "b")
+write("data/y/c.txt", "c")
 here = os.getcwd()
-tracker.save("data/x/a.txt", base_path="data", policy="now")
+tracker.save("data/y/c.txt", base_path="data", policy="now")
 tracker.save(os.path.join(here, "data", "x", "b.txt"), policy="now")
 tracker.save(os.path.join(here, "data", "*", "b.txt"), policy="now")
 tracker.save("x/a.txt", base_path=os.path.join(here, "data", "x", "..", "."), policy="now")
 """
         )
-        self.assertEqual(self.kept(), {"x/a.txt": "a", "b.txt": "b", "x/b.txt": "b"})
+        self.assertEqual(self.kept(), {"x/a.txt": "a", "b.txt": "b", "x/b.txt": "b", "y/c.txt": "c"})
 
     def test_no_path_leads_out(self):
         _, err = self.run_script(
