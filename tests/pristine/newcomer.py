@@ -99,10 +99,9 @@ def main() -> None:
     began = time.monotonic()
     demo = Terminal(staying.text, began)
     try:
-        demo.wait("/signin#")
+        demo.wait(staying.ready)
+        link = re.findall(r"http://\S+/signin#\S+", demo.wait("/signin#"))[0]
         first_link = time.monotonic() - began
-        assert staying.ready is not None
-        link = re.findall(r"http://\S+/signin#\S+", demo.wait(staying.ready))[-1]
         (ROOT / "first.py").write_text(script.text)
         said = Terminal(training.text, began).wait(None)
         page = re.search(r"/runs/([0-9a-z-]+)\?project=first", said)
@@ -110,7 +109,7 @@ def main() -> None:
             sys.exit("newcomer: no link to the run's page was printed")
         look(Browser(link), page[1])
         took = time.monotonic() - began
-        print(f"newcomer: a chart after {first_link:.0f} s, that of the first script after {took:.0f} s")
+        print(f"newcomer: a link after {first_link:.0f} s, the first script's chart after {took:.0f} s")
         if took > PROMISED_S:
             sys.exit(f"newcomer: that is more than {PROMISED_S:.0f} s")
         time.sleep(STAY_S)
