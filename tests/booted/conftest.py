@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.booted.host import Host
 from tests.support.booted import Machine
 from tests.support.booted_root import RELEASES
 from tests.support.installed import (
@@ -22,6 +23,9 @@ from tests.support.installed import (
     put_in_key,
     start_agent,
 )
+
+#: The agent's unit as it is, but for times that tests would wait for.
+IN_A_HURRY = "[Service]\nRestartSec=200ms\nWatchdogSec=3s\n"
 
 
 @dataclass
@@ -50,6 +54,16 @@ def make_node(machine: Machine) -> Node:
     put_in_key(machine, service.new_key())
     start_agent(machine)
     return Node(machine, service)
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[Host]:
+    """A node that tests may break, if they mend it: of the group "faults", and never waiting for long."""
+    with boot_for_packages("bookworm") as machine:
+        host = Host(machine, make_node(machine).service)
+        host.drop_in("in-a-hurry", IN_A_HURRY)
+        machine.run("systemctl", "restart", AGENT)
+        yield host
 
 
 @pytest.fixture
