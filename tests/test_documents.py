@@ -66,3 +66,16 @@ def test_lists_are_lists_on_the_site_too(document: Path) -> None:
             broken.append(f"{document.name}:{number}: {line}")
 
     assert not broken
+
+
+def test_alerts_that_operators_are_told_of_are_those_of_the_rules() -> None:
+    section = (ROOT / "docs/operations.md").read_text().partition("## What to alert on")[2]
+    rules = (ROOT / "deploy/prometheus/tracker.rules.yml").read_text()
+
+    told = re.findall(r"^\| `([^`]+(?:==|>)[^`]+)`(?: for (\d+) min)?", section, re.MULTILINE)
+
+    assert len(told) > 3
+    for expression, minutes in told:
+        _, there, rest = rules.partition(f"expr: {expression}\n")
+        assert there, expression
+        assert not minutes or rest.lstrip().startswith(f"for: {minutes}m"), expression
