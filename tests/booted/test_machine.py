@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support.agent_process import wait_until
 from tests.support.booted import Machine
-from tests.support.booted_keeper import PREFIX, own_groups
+from tests.support.booted_keeper import PREFIX, groups_of
 from tests.support.booted_root import bootable_root
 from tests.support.other_user import open_directory
 
@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 def left_behind(keeper: int) -> list[Path]:
     """Return what is there of a machine on this one."""
-    places = [group / f"{PREFIX}{keeper}" for group in own_groups()]
+    places = [group / f"{PREFIX}{keeper}" for group in groups_of(os.getpid())]
     places += [Path(f"/run/systemd/nspawn/{kind}/{PREFIX}{keeper}") for kind in ("propagate", "unix-export")]
     return [place for place in places if place.exists()]
 
@@ -44,6 +44,13 @@ def test_machines_side_by_side_are_pristine_and_strangers(new_machine: Callable[
     assert one.read("/etc/machine-id") != other.read("/etc/machine-id")
     assert one.run("id", "-un", user="alice").stdout == "alice\n"
     assert "alice" not in one.run("cat", "/proc/self/cgroup", user="alice").stdout
+
+
+def test_a_machine_outlives_many_reloads(new_machine: Callable[[str], Machine]) -> None:
+    machine = new_machine("trixie")
+
+    for _ in range(15):
+        machine.run("systemctl", "daemon-reload", timeout_s=30)
 
 
 def test_files_come_in_as_they_are(new_machine: Callable[[str], Machine]) -> None:

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from tests.support.booted_keeper import groups_of
 from tests.support.booted_root import bootable_root
 from tests.support.server_process import ServerError
 
@@ -29,6 +30,7 @@ SHIM = Path(__file__).parents[2] / "shim/src"
 SHIM_INSIDE = "/training"
 COMMAND_S = 120.0
 _ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "TERM=dumb")
+_ENTER = 'while [ "$1" != -- ]; do echo $$ >"$1"; shift; done; shift; exec "$@"'
 _CLONE_NEWNET = 0x40000000
 _Result = TypeVar("_Result")
 
@@ -45,34 +47,40 @@ class Machine:
         self.release = release
         self._network = ThreadPoolExecutor(1, "machine-network", self._enter_network)
         options = [f"--bind-ro={outside}:{inside}" for outside, inside in bring.items()]
-        with tempfile.TemporaryFile() as console:
-            self._process = subprocess.Popen(
-                # A copy of the shim that everybody may read: the checkout may be closed to other users.
-                [
-                    *(sys.executable, KEEPER, bootable_root(release), SHIM, SHIM_INSIDE),
-                    *("--private-network", *options),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=console,
-                text=True,
-            )
-            assert self._process.stdout is not None
-            answer = self._process.stdout.readline()
-            if not answer:
-                self.stop()
-                console.seek(0)
-                said = console.read()[-3000:].decode(errors="replace")
-                raise AssertionError(f"{release} did not boot:\n{said}")
+        self._console = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the machine)
+        self._process = subprocess.Popen(
+            # A copy of the shim that everybody may read: the checkout may be closed to other users.
+            [
+                *(sys.executable, KEEPER, bootable_root(release), SHIM, SHIM_INSIDE),
+                *("--private-network", *options),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._console,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        answer = self._process.stdout.readline()
+        if not answer:
+            said = self.console()
+            self.stop()
+            raise AssertionError(f"{release} did not boot:\n{said}")
         #: The pid of the machine's process 1, as this one sees it; and that of its keeper.
         self.leader = int(answer)
         self.keeper = self._process.pid
+        self._groups = [str(group / "cgroup.procs") for group in groups_of(self.leader)]
+
+    def console(self) -> str:
+        """Return the last of what systemd wrote to the console."""
+        self._console.seek(0)
+        return self._console.read()[-5000:].decode(errors="replace")
 
     def stop(self) -> None:
         """End the machine at once, as if the power had gone. Nothing of it is left."""
         if self._process.returncode is None:
             self._network.shutdown()
             self._process.communicate()
+            self._console.close()
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +137,9 @@ class Machine:
         environment: Mapping[str, str],
         properties: Mapping[str, str],
     ) -> list[str]:
-        inside = ["nsenter", "--target", str(self.leader), "--all", "--", *_ENVIRONMENT]
+        # In process 1's control groups, too: newer systemd does not talk to who is in none of its own.
+        inside = ["sh", "-c", _ENTER, "enter", *self._groups, "--"]
+        inside += ["nsenter", "--target", str(self.leader), "--all", "--", *_ENVIRONMENT]
         if user is None:
             inside += [f"{name}={value}" for name, value in environment.items()]
         else:

@@ -36,10 +36,10 @@ systemctl daemon-reexec
 _PR_SET_PDEATHSIG = 1
 
 
-def own_groups() -> list[Path]:
-    """Return the directories of the control groups that this process is in, one for each hierarchy."""
+def groups_of(pid: int) -> list[Path]:
+    """Return the directories of the control groups that a process is in, one for each hierarchy."""
     paths = {}
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if set(controllers.split(",")) & CONTROLLERS:
             paths[controllers] = path
@@ -145,6 +145,18 @@ class Keeper:
         )
         return leader
 
+    def listen(self) -> None:
+        """Return when stdin is closed.
+
+        Each reload of systemd sends word, too: where nobody takes it, process 1 waits for ever.
+        """
+        while True:
+            readable, _, _ = select.select([self._notify, sys.stdin], [], [])
+            if self._notify in readable:
+                self._notify.recv(4096)
+            elif not os.read(sys.stdin.fileno(), 4096):
+                return
+
     def end(self) -> None:
         """Kill the container and remove what it leaves."""
         if self._process is not None:
@@ -167,7 +179,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Ctrl-C goes to the whole terminal's group; whoever started us ends us when he is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    own = own_groups()
+    own = groups_of(os.getpid())
     remove_left(own)
     name = f"{PREFIX}{os.getpid()}"
     groups = [group / name for group in own]
@@ -180,7 +192,7 @@ def main() -> None:
         shutil.copytree(directory, scratch / "copy", ignore=shutil.ignore_patterns("__pycache__"))
         subprocess.run(["chmod", "-R", "a+rX", scratch / "copy"], check=True)
         print(keeper.boot(root, [*options, f"--bind-ro={scratch}/copy:{inside}"]), flush=True)
-        sys.stdin.read()
+        keeper.listen()
     finally:
         keeper.end()
         shutil.rmtree(scratch)
