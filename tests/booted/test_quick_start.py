@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.test_operations import block
 from tests.packages.test_packages import build
 from tests.support.agent_process import wait_until
 from tests.support.booted import Machine, boot
 from tests.support.booted_root import RELEASES
 from tests.support.document_examples import steps_of
-from tests.support.installed import AGENT, PACKAGES, SERVER, Service, package
+from tests.support.installed import AGENT, PACKAGES, SERVER, URL, Service, package
+from tests.support.server_process import ServerError
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/quick-start.md").read_text()
 INSIDE = "/release"
@@ -48,6 +50,24 @@ def test_with_packages_an_operator_and_a_user_reach_a_chart(release: str, tmp_pa
         assert "/signin#tl_" in said[2]
         assert found["project"] == "first"
         wait_until(lambda: points(machine, run) == 100, what="all points")
+
+        type_in(machine, block("Backup"), as_user=False)
+        type_in(machine, block("Restore"), as_user=False)
+
+        wait_until(lambda: served(machine), what="the restored server")
+        assert points(machine, run) == 100
+
+
+def served(machine: Machine) -> bool:
+    return machine.run("systemctl", "is-active", SERVER, check=False).returncode == 0 and ready(machine)
+
+
+def ready(machine: Machine) -> bool:
+    try:
+        machine.request("GET", f"{URL}/readyz")
+    except (OSError, ServerError):
+        return False
+    return True
 
 
 def type_in(machine: Machine, text: str, as_user: bool) -> str:
