@@ -79,3 +79,37 @@ def test_alerts_that_operators_are_told_of_are_those_of_the_rules() -> None:
         _, there, rest = rules.partition(f"expr: {expression}\n")
         assert there, expression
         assert not minutes or rest.lstrip().startswith(f"for: {minutes}m"), expression
+
+
+PLACES = r"(?:agent|bench|demo|deploy|docs|examples|packaging|requirements|server|shim|shim-wandb|tests|ui)/"
+#: Built, or somebody's own.
+NOT_KEPT = re.compile(r"gpu_check.json|dist/|\.local/|[*<…{]")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_in_the_source_exist(document: Path) -> None:
+    named = re.findall(rf"`({PLACES}[^`\s]*)`", document.read_text())
+
+    missing = [path for path in named if not NOT_KEPT.search(path) and not (ROOT / path).exists()]
+
+    # The page of the server names its own tree from its package on.
+    assert not [path for path in missing if not (ROOT / "server/src/tracker_server" / path).exists()]
+
+
+def test_programs_named_in_documents_exist() -> None:
+    documents = "".join(document.read_text() for document in DOCUMENTS)
+    modules = set(
+        re.findall(r"python3? -m ((?:bench|tests|demo|docs|tracker_agent|tracker_server)[.\w]*)", documents)
+    )
+
+    homes = ("", "agent/src", "server/src", "shim/src")
+    there = {
+        module
+        for module in modules
+        for home in homes
+        for path in [ROOT / home / module.replace(".", "/")]
+        if path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+    }
+
+    assert len(modules) > 10
+    assert modules == there
