@@ -73,3 +73,16 @@ def test_config_takes_what_absl_omegaconf_and_dataclasses_hold(train: Train) -> 
     assert run.config["model"] == {"depth": 3, "width": 3}
     assert run.config["seed"] == 7
     assert run.config["optimizer"] == {"name": "sgd", "betas": [0.9, 0.99]}
+
+
+def test_jax_script(train: Train) -> None:
+    told, run, _ = train("jax_script")
+
+    for name, values in told["told"].items():
+        assert run.points(name) == dict(enumerate(values)), name
+    assert run.points("steps") == dict(enumerate(range(5)))
+    assert run.config == {"rate": 0.25, "steps": 5}
+    assert run.summary["weights"] == told["weights"]
+    [large] = run.rich("large")
+    assert large["type"] == "histogram"
+    assert sum(large["data"]["counts"]) == 1000

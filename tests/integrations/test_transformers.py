@@ -70,3 +70,17 @@ def test_disabled_run_lets_the_trainer_go_to_its_end(launch: Launch, services: S
 
     assert report["history"][-1]["step"] == 6
     assert not list(services[1].spool.rglob(report["run"]))
+
+
+def test_trl_reports_to_the_store_what_its_state_says(train: Train) -> None:
+    told, run, _ = train("trl_sft", WANDB_PROJECT="tuning")
+
+    assert told["project"] == "tuning"
+    assert run.page["name"] == "tiny-sft"
+    expected = by_metric(told["history"])
+    assert {"train/loss", "train/num_tokens", "train/mean_token_accuracy", "eval/loss"} <= set(expected)
+    for metric, values in expected.items():
+        assert run.values_by("train/global_step", metric) == values, metric
+    for name, value in told["arguments"].items():
+        assert run.config[name] == value, name
+    assert run.page["state"] == "finished"

@@ -62,6 +62,12 @@ for how in sys.argv[1:]:
         expected[how]["parameters/" + name] = numbers(parameter)
         expected[how]["gradients/" + name] = numbers(parameter.grad)
     tracker.finish()
+from torch.distributed.fsdp import FullyShardedDataParallel
+run = tracker.init(project="watched", id="fsdp1-%d" % rank)
+model = FullyShardedDataParallel(nn.Linear(30, 4), use_orig_params=True, device_id=torch.device("cpu"))
+assert run.watch(model, log="all", log_freq=1) == []  # it says that it sees nothing there
+model(torch.randn(8, 30)).square().sum().backward()
+tracker.finish()
 with open(os.path.join(os.environ["TRACKER_DIR"], "expected-%d" % rank), "w") as file:
     json.dump(expected, file)
 dist.destroy_process_group()

@@ -31,6 +31,7 @@ _SUBMODULES = frozenset(
         "keras",
         "lightgbm",
         "plot",
+        "sb3",
         "sdk",
         "sklearn",
         "util",

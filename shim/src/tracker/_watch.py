@@ -54,6 +54,13 @@ def watch(
     every = _every(run, log_freq)
     made: List[Watch] = []
     for model in given:
+        if any(type(each).__name__ == "FullyShardedDataParallel" for each in model.modules()):
+            run.terminal.warn(
+                "watch-fsdp",
+                "watch() sees no gradients under FullyShardedDataParallel, which puts others in the place of "
+                "a model's parameters: nothing is watched. With fully_shard() it does",
+            )
+            continue
         watches = _watches_of(run)
         number = watches.number_for(model) if idx is None else int(idx) + len(made)
         unwatch(run, model)

@@ -2,4 +2,4 @@
 
 from .._lazy import lookup
 
-__getattr__ = lookup(__name__, frozenset(["keras", "lightgbm", "sklearn", "xgboost"]))
+__getattr__ = lookup(__name__, frozenset(["keras", "lightgbm", "sb3", "sklearn", "xgboost"]))
