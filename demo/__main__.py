@@ -106,8 +106,9 @@ def train(agent: Agent, epochs: int, delay_s: float, side_log: Path | None = Non
     noting = ["-m", "demo.side_log", str(side_log)] if side_log else []
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
     environment["TRACKER_DIR"] = str(agent.spool)
+    # In a process group of its own: Ctrl-C is for us, and ends the training without its traceback.
     return subprocess.run(
-        [sys.executable, *noting, *training], cwd=ROOT, env=environment, check=False
+        [sys.executable, *noting, *training], cwd=ROOT, env=environment, process_group=0, check=False
     ).returncode
 
 

@@ -29,7 +29,7 @@ from tests.support.server_process import ServerProcess, free_port
 from tests.support.tls_server import NotingServer
 from tracker_agent import cli
 from tracker_agent.settings import AgentSettings, Config
-from tracker_agent.unit_check import Unit, look_at_unit
+from tracker_agent.unit_check import Unit, look_at_unit, parse_credentials
 
 USER = "nobody"
 #: As `systemctl show` prints the package's unit; ROOT is the test's directory.
@@ -72,9 +72,12 @@ UNIT = [
 
 def check_as_root(row: Row, root: Path, *arguments: str) -> tuple[dict[str, Any], int]:
     """Run check-config in a process of its own, beside a systemctl that shows the row's unit."""
-    shown = "\n".join(f"{name}={text}" for name, text in {**SHOWN, **row.environment}.items())
+    properties = {**SHOWN, **row.environment}
+    cat = f"[Service]\nLoadCredential={properties.pop('LoadCredential')}"
+    shown = "\n".join(f"{name}={text}" for name, text in properties.items())
+    script = f"#!/bin/sh\n[ $2 = show ] && cat <<'END' || cat <<'END2'\n{shown}\nEND\n{cat}\nEND2\n"
     (root / "bin").mkdir()
-    (root / "bin/systemctl").write_text(f"#!/bin/sh\ncat <<'END'\n{shown}\nEND\n".replace("ROOT", str(root)))
+    (root / "bin/systemctl").write_text(script.replace("ROOT", str(root)))
     (root / "bin/systemctl").chmod(0o755)
     done = subprocess.run(
         [
@@ -135,13 +138,20 @@ def test_unit_that_fits_is_well_and_hands_over_the_key() -> None:
 
 
 def test_spool_that_the_unit_hides_is_said() -> None:
-    config = Config(agent=AgentSettings(state_dir="/state", spools=("/home/someone/spool",)))
-    unit = Unit("a.service", {"ProtectHome": "yes", "LoadCredential": "key:/k", "User": "root"})
+    config = Config(agent=AgentSettings(state_dir="/state", spools=("/home/user/spool",)))
+    unit = Unit("a.service", {"ProtectHome": "yes", "User": "root"}, {"key": "/k"})
 
     [problem] = look_at_unit(unit, config)
 
-    assert problem.what == "ProtectHome=yes hides /home/someone/spool"
+    assert problem.what == "ProtectHome=yes hides /home/user/spool"
     assert problem.todo == "set ProtectHome=read-only (systemctl edit a.service)"
+
+
+def test_drop_in_takes_credentials_back() -> None:
+    files = "# a\n[Service]\nLoadCredential=key:/a\n# LoadCredential=no:/n\n"
+
+    assert parse_credentials(files + "LoadCredential=key-b:/b") == {"key": "/a", "key-b": "/b"}
+    assert parse_credentials(files + "LoadCredential=\nLoadCredential = key:/c\n") == {"key": "/c"}
 
 
 def test_unit_that_there_is_not_is_an_error(

@@ -1,6 +1,7 @@
 """What a systemd unit makes of a configuration: the key it hands over, the paths and devices it leaves open.
 
-Reads `systemctl show`, so that drop-ins count. For check-config; the agent itself asks for none of this.
+Reads `systemctl show` and `systemctl cat`, so that drop-ins count. For check-config; the agent itself asks for
+none of this.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .watched_file import read_secret
 
 DEFAULT_UNIT = "tracker-agent.service"
 _PROPERTIES = (
-    "LoadState", "NeedDaemonReload", "ExecStart", "User", "LoadCredential", "Environment", "StateDirectory",
+    "LoadState", "NeedDaemonReload", "ExecStart", "User", "Environment", "StateDirectory",
     "AmbientCapabilities", "ProtectSystem", "ReadWritePaths", "ProtectHome", "PrivateDevices", "MemoryMax",
     "LimitNOFILE",
 )  # fmt: skip
@@ -38,6 +39,7 @@ class Unit:
 
     name: str
     properties: dict[str, str]
+    credentials: dict[str, str]  #: the files that it hands over, by name
 
     @property
     def source(self) -> Source:
@@ -49,12 +51,6 @@ class Unit:
         """The config file that it starts the agent with."""
         found = re.search(r"--config[= ](\S+)", self.properties.get("ExecStart", ""))
         return found.group(1) if found else None
-
-    @property
-    def credentials(self) -> dict[str, str]:
-        """The files that it hands over, by name."""
-        entries = self.properties.get("LoadCredential", "").split()
-        return dict(entry.split(":", 1) for entry in entries if ":" in entry)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -86,9 +82,34 @@ class Unit:
 def read_unit(name: str) -> Unit | None:
     """Return a unit as systemd has loaded it; None where there is no such unit or no systemd."""
     name = name if "." in name else f"{name}.service"
+    shown = _ask_systemd("show", name, f"--property={','.join(_PROPERTIES)}")
+    properties = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    if properties.get("LoadState") != "loaded":
+        return None
+    return Unit(name, properties, parse_credentials(_ask_systemd("cat", name)))
+
+
+def parse_credentials(files: str) -> dict[str, str]:
+    """Return the files of LoadCredential= by name, from the text of a unit's files in their order.
+
+    `systemctl show` calls them unprintable.
+    """
+    found: dict[str, str] = {}
+    for line in files.splitlines():
+        setting, equals, text = line.partition("=")
+        if setting.strip() == "LoadCredential" and equals:
+            name, colon, path = text.strip().partition(":")
+            if not name:
+                found.clear()  # as systemd has it: an empty one takes back those before
+            elif colon:
+                found[name] = path
+    return found
+
+
+def _ask_systemd(*arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["systemctl", "show", name, f"--property={','.join(_PROPERTIES)}"],
+            ["systemctl", "--no-pager", *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -96,9 +117,8 @@ def read_unit(name: str) -> Unit | None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    properties = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    return Unit(name, properties) if properties.get("LoadState") == "loaded" else None
+        return ""
+    return done.stdout
 
 
 def read_credentials(unit: Unit) -> tuple[dict[str, str], list[Problem]]:
