@@ -1,7 +1,7 @@
 """What a systemd unit makes of a configuration: the key it hands over, the paths and devices it leaves open.
 
-Reads `systemctl show` and `systemctl cat`, so that drop-ins count. For check-config; the agent itself asks for
-none of this.
+Reads `systemctl show` and `systemctl cat`, so that drop-ins count. For check-config; the agent asks for none
+of this.
 """
 
 from __future__ import annotations
