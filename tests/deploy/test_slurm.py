@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.deploy.conftest import DEPLOY
+from tests.support.agent_process import wait_until
 from tests.support.booted import SHIM_INSIDE, Machine
 from tests.support.booted_root import USERS
 from tests.support.installed import (
@@ -40,7 +41,6 @@ class Cluster:
     def __init__(self, machine: Machine, service: Service) -> None:
         self.machine = machine
         self.service = service
-        self.environment: dict[str, str] = {}
 
     def configure(self, **settings: object) -> None:
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
@@ -52,11 +52,13 @@ class Cluster:
     def epilog(self, job: int) -> str:
         return self._as_slurmd("epilog.sh", job)
 
+    def of_slurmd(self, job: int) -> dict[str, str]:
+        """Return what slurmd gives its scripts: a few facts, and no PATH worth the name."""
+        facts = {"SLURM_JOB_ID": str(job), "SLURM_JOB_UID": str(ALICE), "SLURM_JOB_USER": "alice"}
+        return {**facts, "PATH": "/usr/bin:/bin"}
+
     def _as_slurmd(self, script: str, job: int) -> str:
-        # slurmd gives no PATH worth the name.
-        self.environment = {"SLURM_JOB_ID": str(job), "SLURM_JOB_UID": str(ALICE), "SLURM_JOB_USER": "alice"}
-        self.environment["PATH"] = "/usr/bin:/bin"
-        done = self.machine.run(f"{SCRIPTS}/{script}", environment=self.environment)
+        done = self.machine.run(f"{SCRIPTS}/{script}", environment=self.of_slurmd(job))
         return done.stdout + done.stderr + self._logged()
 
     def _logged(self) -> str:
@@ -113,11 +115,18 @@ def cluster(node: Cluster) -> Iterator[Cluster]:
 
 def test_epilog_returns_when_the_server_has_the_jobs_runs(cluster: Cluster) -> None:
     cluster.prolog(101)
+    cluster.machine.run("systemctl", "stop", SERVER)
     _, exported = cluster.task(101, "live")
 
-    said = cluster.epilog(101)
+    epilog = cluster.machine.start(f"{SCRIPTS}/epilog.sh", environment=cluster.of_slurmd(101))
+    asking = ("pgrep", "--full", "tracker-agent sync --wait")
+    wait_until(lambda: cluster.machine.run(*asking, check=False).returncode == 0, what="the epilog asks")
+    assert epilog.poll() is None
+    cluster.service.start()
+    said, _ = epilog.communicate(timeout=60)
 
     assert cluster.stored("live")
+    assert epilog.returncode == 0
     assert exported == {"TRACKER_GROUP": "slurm-101"}
     assert said == ""
     assert cluster.service.get("/api/v1/runs/default/slurm/live")["group"] == "slurm-101"
