@@ -1,10 +1,10 @@
-"""Builds tracker-agent and tracker-server as .deb for Debian 12 and 13 and as .rpm for Red Hat 9 and the like.
+"""Builds tracker-agent and tracker-server as .deb for Debian 12 and 13 and as .rpm for Red Hat 9 and kin.
 
     python packaging/make_packages.py --release bookworm --version 0.1.0
 
-Each package holds an environment at its final place, /opt/<package>, made inside a bare root of its release by
-that release's own Python from pinned wheels; the .rpm takes the one of bookworm, since python3.11 is the same on
-both. nfpm puts it into packages together with settings, units, manual pages and completions. The same checkout
+Each package holds an environment at its final place, /opt/<package>, made inside a bare root of its release
+by that release's own Python from pinned wheels; the .rpm takes the one of bookworm: both have python3.11.
+nfpm puts it into packages together with settings, units, manual pages and completions. The same checkout
 gives the same bytes. As root, since roots are unpacked and entered.
 """
 

@@ -33,6 +33,7 @@ class Package:
     requirements: str  #: below requirements/
     settings: str  #: below deploy/ and /etc/tracker/
     group: str  #: who may read the settings
+    manuals: tuple[str, ...]  #: beginnings of their names
 
     @property
     def home(self) -> str:
@@ -136,7 +137,9 @@ class Package:
         contents.directory("/etc/tracker")
 
     def _add_documents(self, contents: Contents, kind: str) -> None:
-        for page in sorted(HERE.glob(f"man/{self.name}*.[0-9]")):
+        for page in sorted((HERE / "man").iterdir()):
+            if not page.name.startswith(self.manuals):
+                continue
             contents.compressed(f"/usr/share/man/man{page.suffix[1:]}/{page.name}", page)
         zsh = "vendor-completions" if kind == "deb" else "site-functions"
         places = {
@@ -150,9 +153,9 @@ class Package:
         contents.file(f"{examples}/{self.settings}", ROOT / "deploy" / self.settings)
         if self.name == "tracker-agent":
             for source in sorted((HERE / "systemd").rglob("*")):
-                place = source.relative_to(HERE / "systemd")
-                if source.is_file() and place.parts[0] in ("user", "drop-ins"):
-                    contents.file(f"{examples}/systemd/{place}", source)
+                inside = source.relative_to(HERE / "systemd")
+                if source.is_file() and inside.parts[0] in ("user", "drop-ins"):
+                    contents.file(f"{examples}/systemd/{inside}", source)
 
     def _add_for_debian(self, contents: Contents, root: ReleaseRoot, version: str, epoch: int) -> None:
         site_packages = f"{self.home}/lib/python{root.release.python}/site-packages"
@@ -192,7 +195,8 @@ class Package:
             files = f"{self.home}/lib/python*/site-packages/{place.split('-')[0]}*"
             stanzas.append(
                 f"Files: {files}\nCopyright: the authors of {name} {about['Version']}\n"
-                f"License: {name}\n {licence.strip()}\n .\n The text: {self.home}/lib/python*/site-packages/{place}/\n"
+                f"License: {name}\n {licence.strip()}\n .\n"
+                f" The text: {self.home}/lib/python*/site-packages/{place}/\n"
             )
         stanzas.append(
             "License: Apache-2.0\n On Debian systems the text of the Apache License, version 2.0, is in\n"
@@ -215,6 +219,7 @@ PACKAGES = (
         requirements="agent.txt",
         settings="agent.toml",
         group="tracker",
+        manuals=("tracker-agent.", "tracker."),
     ),
     Package(
         name="tracker-server",
@@ -229,5 +234,6 @@ PACKAGES = (
         requirements="server.txt",
         settings="server.toml",
         group="tracker-server",
+        manuals=("tracker-server.",),
     ),
 )

@@ -60,7 +60,9 @@ def bare_root(release: Release) -> Path:
             [
                 *("mmdebstrap", "--quiet", "--variant=essential", "--format=tar"),
                 *("--include=" + ",".join(PACKAGES), '--aptopt=Acquire::Languages "none"'),
-                *(*without, release.name, fresh),
+                *without,
+                release.name,
+                str(fresh),
             ],
             stdin=subprocess.DEVNULL,
             check=True,

@@ -3,11 +3,11 @@
 Not part of `make test`: `make packages`, as root, comes first; then `pytest tests/packages/built`.
 """
 
-import os
+import ctypes
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,10 @@ BUILT = ROOT / "dist" / "packages"
 NAMES = ("tracker-agent", "tracker-server")
 #: Python of each release.
 PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
+#: The version of this checkout, and the next, as an upgrade: make packages PACKAGE_VERSION="0.1.0 0.1.1"
 VERSION = re.search(r'^version = "(.+)"$', (ROOT / "agent/pyproject.toml").read_text(), re.MULTILINE)[1]  # type: ignore[index]
+
+NEXT = re.sub(r"\d+$", lambda last: str(int(last[0]) + 1), VERSION)
 
 
 def deb(name: str, release: str, version: str = VERSION) -> Path:
@@ -35,7 +38,9 @@ def rpm(name: str, version: str = VERSION) -> Path:
 
 def _built(pattern: str) -> Path:
     found = sorted(BUILT.glob(pattern))
-    assert len(found) == 1, f"{BUILT}/{pattern}: {found}; build it with: make packages"
+    assert len(found) == 1, (
+        f"{BUILT}/{pattern}: {found}; build it with: make packages PACKAGE_VERSION='{VERSION} {NEXT}'"
+    )
     return found[0]
 
 
@@ -78,15 +83,35 @@ class Installed:
         return self.run("dpkg", *inside, code=code)
 
 
-@pytest.fixture
-def root_of(tmp_path: Path) -> Callable[[str], Installed]:
-    """Return a function that makes a fresh root of a release."""
+@pytest.fixture(scope="session")
+def own_mounts() -> None:
+    """Give this process mounts of its own, which end with it, however it ends."""
     require.root()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(0x00020000):  # CLONE_NEWNS
+        raise OSError(ctypes.get_errno(), "unshare")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
+@pytest.fixture
+def root_of(tmp_path: Path, own_mounts: None) -> Iterator[Callable[[str], Installed]]:
+    """Return a function that makes a fresh root of a release: what is written there is in memory only."""
+    mounted = []
 
     def make(release: str) -> Installed:
-        directory = tmp_path / release
-        subprocess.run(["cp", "-a", "--reflink=auto", bootable_root(release), directory], check=True)
-        os.makedirs(directory / "proc", exist_ok=True)
+        above, directory = tmp_path / "above", tmp_path / release
+        above.mkdir()
+        directory.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", above], check=True)
+        mounted.append(above)
+        (above / "upper").mkdir()
+        (above / "work").mkdir()
+        options = f"lowerdir={bootable_root(release)},upperdir={above}/upper,workdir={above}/work"
+        subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", directory], check=True)
+        mounted.append(directory)
         return Installed(directory)
 
-    return make
+    yield make
+
+    for place in reversed(mounted):
+        subprocess.run(["umount", place], check=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packages.built.conftest import PYTHON, Installed, deb
+from tests.packages.built.conftest import NEXT, PYTHON, Installed, deb
 
 KEY = "/etc/tracker/agent-key"
 SETTINGS = "/etc/tracker/agent.toml"
@@ -77,7 +77,7 @@ def test_upgrade_keeps_settings_key_rights_and_what_is_in_the_spool(root: Instal
     run = root.path(f"{SPOOL}/1001/runs/one")
     run.mkdir(parents=True)
 
-    said = root.dpkg("--install", deb("tracker-agent", release, "0.1.1"))
+    said = root.dpkg("--install", deb("tracker-agent", release, NEXT))
 
     assert "not started yet" not in said
     assert root.path(SETTINGS).read_text() == settings
@@ -85,14 +85,14 @@ def test_upgrade_keeps_settings_key_rights_and_what_is_in_the_spool(root: Instal
     assert who(root, SETTINGS) == "644 root:tracker", "rights that the operator chose"
     assert run.is_dir()
     assert root.path(WANTED).is_symlink()
-    assert "0.1.1-1" in root.run("dpkg-query", "--show", "tracker-agent")
+    assert f"{NEXT}-1" in root.run("dpkg-query", "--show", "tracker-agent")
 
 
 def test_disabled_unit_stays_disabled_over_an_upgrade(root: Installed, release: str) -> None:
     root.dpkg("--install", deb("tracker-agent", release))
     root.run("systemctl", "disable", "tracker-agent.service")
 
-    root.dpkg("--install", deb("tracker-agent", release, "0.1.1"))
+    root.dpkg("--install", deb("tracker-agent", release, NEXT))
 
     assert not root.path(WANTED).is_symlink()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packages.built.conftest import NAMES, Installed, rpm
+from tests.packages.built.conftest import NAMES, NEXT, Installed, rpm
 from tests.support import require
 
 
@@ -124,10 +124,10 @@ def test_installs_upgrades_and_goes(red: Red) -> None:
     settings = root.path("/etc/tracker/agent.toml")
     text = settings.read_text().replace("127.0.0.1:8600", "tracker.example.org")
     settings.write_text(text)
-    red("-U", "--nodeps", rpm("tracker-agent", "0.1.1"))
+    red("-U", "--nodeps", rpm("tracker-agent", NEXT))
 
     assert settings.read_text() == text
-    assert red("-q", "tracker-agent").startswith("tracker-agent-0.1.1-1.el9")
+    assert red("-q", "tracker-agent").startswith(f"tracker-agent-{NEXT}-1.el9")
     assert root.run("tracker-agent", "--version")
 
     record = root.path("/var/spool/tracker/1001/runs/one/000001.mpl")
