@@ -9,7 +9,7 @@ PACKAGES := shim agent server
 MANIFESTS := $(PACKAGES:%=%/pyproject.toml)
 # Programs that the tests use where they find them: `make deps` gets them.
 DEBIAN_PACKAGES := acl btrfs-progs chromium fish fonts-dejavu-core fuse3 gcc git golang-go iproute2 libc6-dev lintian man-db mandoc mmdebstrap nftables nodejs \
-	openssl prometheus prometheus-blackbox-exporter prometheus-node-exporter rpm rustc strace sysstat systemd systemd-container zsh
+	openssl patchelf prometheus prometheus-blackbox-exporter prometheus-node-exporter rpm rustc strace sysstat systemd systemd-container zsh
 
 # Tests wait more than they compute.
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)
@@ -131,7 +131,7 @@ peers: .venv-peers/.stamp  ## get tensorboardX and wandb, which bench/log_call.p
 
 # Needs root. The packages of this checkout are built before, by `make packages`.
 booted: $(STAMPS)/dev  ## install, run and break the packages on machines booted with systemd (as root)
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup $(or $(BOOTED_ARGS),tests/booted)
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(or $(BOOTED_ARGS),tests/packages/built tests/booted)
 
 deps:  ## install from apt what some tests need (as root, or through sudo)
 	@missing=$$(for package in $(DEBIAN_PACKAGES); do \

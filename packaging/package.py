@@ -152,10 +152,13 @@ class Package:
         examples = f"/usr/share/doc/{self.name}/examples"
         contents.file(f"{examples}/{self.settings}", ROOT / "deploy" / self.settings)
         if self.name == "tracker-agent":
-            for source in sorted((HERE / "systemd").rglob("*")):
-                inside = source.relative_to(HERE / "systemd")
-                if source.is_file() and inside.parts[0] in ("user", "drop-ins"):
-                    contents.file(f"{examples}/systemd/{inside}", source)
+            for source in sorted((HERE / "systemd" / "drop-ins").iterdir()):
+                contents.file(f"{examples}/systemd/drop-ins/{source.name}", source)
+            # For an agent of one's own; it comes with the wheel, too.
+            contents.file(
+                f"{examples}/systemd/user/{self.name}.service",
+                ROOT / "agent/systemd" / f"{self.name}.service",
+            )
 
     def _add_for_debian(self, contents: Contents, root: ReleaseRoot, version: str, epoch: int) -> None:
         site_packages = f"{self.home}/lib/python{root.release.python}/site-packages"

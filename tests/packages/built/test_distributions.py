@@ -38,16 +38,16 @@ def test_all_installs_from_a_directory_of_wheels_without_compiler_and_network(
         shutil.copy(path, wheels)
     assert not root.path("/usr/bin/gcc").exists() and not root.path("/usr/bin/cc").exists()
 
-    root.run("python3", "-m", "venv", "/home/alice/tracker")
-    pip = ("/home/alice/tracker/bin/pip", "--disable-pip-version-check")
+    root.run("python3", "-m", "venv", "/opt/tried")
+    pip = ("/opt/tried/bin/pip", "--disable-pip-version-check")
     names = [name.replace("_", "-") for name in DISTRIBUTIONS]
     root.run(*pip, "install", "--no-index", "--find-links", "/wheels", *names)
 
     root.run(*pip, "check")
     for program in ("tracker-agent", "tracker-server", "tracker"):
-        assert VERSION in root.run(f"/home/alice/tracker/bin/{program}", "--version")
+        assert VERSION in root.run(f"/opt/tried/bin/{program}", "--version")
     root.run(
-        "/home/alice/tracker/bin/python", "-c", "import tracker, wandb, tracker_agent.app, tracker_server.app"
+        "/opt/tried/bin/python", "-c", "import tracker, wandb, tracker_agent.app, tracker_server.app"
     )
 
 
