@@ -60,7 +60,10 @@ def _words(lines: Sequence[str], instruction: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Container:
-    """One container. mounts: (place on the machine, place inside, read-only)."""
+    """One container.
+
+    mounts: (place on the machine, place inside, read-only). read_only: all but these and /tmp is.
+    """
 
     command: tuple[str, ...]
     user: str
@@ -68,6 +71,7 @@ class Container:
     groups: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     mounts: tuple[tuple[str, str, bool], ...] = ()
+    read_only: bool = False
 
     def argv(self) -> list[str]:
         """Return the command that starts it on a machine."""
@@ -75,6 +79,8 @@ class Container:
         for outside, inside, read_only in self.mounts:
             options = "bind,ro" if read_only else "bind"
             lines.append(f"mount -o {options} {shlex.quote(outside)} {shlex.quote(inside)}")
+        if self.read_only:
+            lines += ["mount -t tmpfs tmpfs /tmp", "mount -o remount,bind,ro /"]
         uid, _, gid = self.user.partition(":")
         kept = "".join(f",+{name.lower()}" for name in self.capabilities)
         groups = f"--groups={','.join(self.groups)}" if self.groups else "--clear-groups"
@@ -116,6 +122,7 @@ def of_compose(service: Mapping[str, Any], image: Image, volumes: str) -> Contai
         {**image.env, **service.get("environment", {})},
         capabilities=tuple(service.get("cap_add", ())),
         mounts=tuple(mounts),
+        read_only=service["read_only"],
     )
 
 
@@ -168,4 +175,5 @@ def of_pod(pod: Mapping[str, Any], name: str, image: Image, volumes: str) -> Con
             for mount in container["volumeMounts"]
             if mount["name"] != "tmp"
         ),
+        context["readOnlyRootFilesystem"],
     )

@@ -97,6 +97,7 @@ def test_compose_file_brings_a_run_to_the_server(machine: Machine) -> None:
     make_volumes(machine, services, VOLUMES)
     containers = {name: of_compose(*each, VOLUMES) for name, each in services.items()}
 
+    assert containers["server"].running("touch", "/usr/x").run(machine).returncode != 0
     containers["server"].start(machine, "server")
     wait_until(lambda: healthy(machine, containers["server"], images["server"].health), what="the server")
     succeed(machine, containers["key"])
