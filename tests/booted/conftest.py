@@ -36,14 +36,27 @@ class Node:
     service: Service
 
 
-@pytest.fixture(
-    scope="session",
-    params=[pytest.param(release, marks=pytest.mark.xdist_group(release)) for release in RELEASES],
-)
-def node(request: pytest.FixtureRequest) -> Iterator[Node]:
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[dict[str, Node]]:
+    """The nodes that were made so far, by release; they stay until the last test."""
+    made: dict[str, Node] = {}
+    yield made
+    for node in made.values():
+        node.machine.stop()
+
+
+@pytest.fixture(params=RELEASES)
+def node(request: pytest.FixtureRequest, nodes: dict[str, Node]) -> Node:
     """A node of each release."""
-    with boot_for_packages(request.param) as machine:
-        yield make_node(machine)
+    release: str = request.param
+    if release not in nodes:
+        machine = boot_for_packages(release)
+        try:
+            nodes[release] = make_node(machine)
+        except BaseException:
+            machine.stop()
+            raise
+    return nodes[release]
 
 
 def make_node(machine: Machine) -> Node:

@@ -25,7 +25,7 @@ from tests.support.installed import (
 
 #: From the unit's start until it says that it is ready.
 READY_S = 1.0
-STARTS_MAX = 6
+STARTS_MAX = 15
 #: From the unit's start until inventory and a first window are on the server.
 FIRST_WINDOW_S = 5.0
 
