@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.document_examples import Program, programs, programs_of, run
+from tests.support.document_examples import ROOT, Program, programs, programs_of, run, steps_of
 
 LIGHT = [program for program in programs() if not program.heavy]
 
@@ -17,6 +17,18 @@ def test_code_in_documents_runs(program: Program, tmp_path: Path) -> None:
 def test_documents_have_code() -> None:
     assert {"README.md", "shim.md", "rich-values.md"} <= {program.name for program in LIGHT}
     assert [program for program in LIGHT if program.name.startswith("command.md:")]
+
+
+def test_every_block_of_the_readme_is_walked_somewhere() -> None:
+    # From a checkout by tests/pristine/newcomer.py, the packages by tests/booted/test_readme.py.
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci/run").read_text()
+    walks = {name: steps_of(readme, name) for name in ("checkout", "tests", "packages")}
+
+    assert all(walks.values())
+    assert sum(map(len, walks.values())) == readme.count("```sh")
+    assert "python3 tests/pristine/newcomer.py" in ci
+    assert [step.text for step in walks["tests"]] == ["make test\n"]
+    assert "make test" in ci
 
 
 TEXT = """
