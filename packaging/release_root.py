@@ -67,6 +67,8 @@ def bare_root(release: Release) -> Path:
             stdin=subprocess.DEVNULL,
             check=True,
         )
+        for old in archive.parent.glob(f"package-root-{release.name}-*.tar"):
+            old.unlink(missing_ok=True)
         fresh.rename(archive)
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"packages: mmdebstrap failed for {release.name}; its output is above") from error

@@ -4,6 +4,7 @@ Not part of `make test`: `make packages`, as root, comes first; then `pytest tes
 """
 
 import ctypes
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ from tests.support import require
 from tests.support.booted_root import bootable_root
 
 ROOT = Path(__file__).resolve().parents[3]
-BUILT = ROOT / "dist" / "packages"
+#: TEST_PACKAGES: a directory of packages built elsewhere.
+BUILT = Path(os.environ.get("TEST_PACKAGES") or ROOT / "dist" / "packages")
 NAMES = ("tracker-agent", "tracker-server")
 #: Python of each release.
 PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
