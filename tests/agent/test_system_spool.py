@@ -55,7 +55,7 @@ def settings(server: FakeTrackerServer, spool: Path) -> dict[str, Any]:
 
 
 def test_packaged_acl_is_the_one_that_is_tested() -> None:
-    packaged = Path(__file__).parents[2] / "packaging" / "tmpfiles.d" / "tracker.conf"
+    packaged = Path(__file__).parents[2] / "packaging" / "tmpfiles.d" / "tracker-agent.conf"
     lines = [line.split() for line in packaged.read_text().splitlines() if line and line[0] != "#"]
 
     assert lines[0][:5] == ["d", "/var/spool/tracker", "1733", "tracker-agent", "tracker"]
@@ -73,7 +73,7 @@ def test_tmpfiles_makes_the_spool_as_it_is_tested(tmp_path: Path) -> None:
         f"root:x:0:0::/:/bin/sh\ntracker-agent:x:{AGENT}:{GROUP}::/:/bin/false\n"
     )
     (tmp_path / "etc" / "group").write_text(f"root:x:0:\ntracker:x:{GROUP}:\n")
-    config = Path(__file__).parents[2] / "packaging" / "tmpfiles.d" / "tracker.conf"
+    config = Path(__file__).parents[2] / "packaging" / "tmpfiles.d" / "tracker-agent.conf"
 
     done = subprocess.run(
         [tmpfiles, "--create", f"--root={tmp_path}", str(config)], capture_output=True, text=True, check=False
