@@ -50,12 +50,20 @@ def test_server_wheel_is_made_from_the_source_distribution_without_node(tmp_path
     assert PAGE in names
 
 
-@pytest.mark.parametrize(("part", "package"), [("shim", "tracker"), ("agent", "tracker_agent")])
-def test_wheel_carries_its_package_alone(part: str, package: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "package", "data"),
+    [
+        ("shim", "tracker", []),
+        ("agent", "tracker_agent", ["data/share/systemd/user/tracker-agent.service"]),
+    ],
+)
+def test_wheel_carries_its_package_alone(part: str, package: str, data: list[str], tmp_path: Path) -> None:
     names = names_in(build(ROOT / part, "wheel", tmp_path))
 
     tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {package}
+    assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {package}
+    units = [name for name in names if ".data/" in name]
+    assert [unit.partition(".data/")[2] for unit in units] == data
     assert f"{package}/__init__.py" in names
 
 
