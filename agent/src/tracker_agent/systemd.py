@@ -7,6 +7,7 @@ sends the same datagram itself; outside systemd nothing happens.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,8 @@ from typing import Any
 
 #: Part of the watchdog's time after which it is fed; systemd recommends half or less.
 _WATCHDOG_PART = 1 / 3
+_JOURNAL = "/run/systemd/journal/socket"
+_LOOK_AGAIN_MS = 1000
 
 
 class Systemd:
@@ -84,9 +87,25 @@ def journal_send() -> Callable[[Sequence[bytes]], None] | None:
         return None
 
     def send(fields: Sequence[bytes]) -> None:
+        _wait_for_room()
         journal.sendv(*fields)
 
     return send
+
+
+def _wait_for_room() -> None:
+    """Return once journald's socket takes an entry. Raise OSError where there is no journald.
+
+    The library would wait, too, but with the lock of the interpreter held: nothing in the process would move.
+    """
+    while True:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+            probe.connect(_JOURNAL)
+            room = select.poll()
+            room.register(probe, select.POLLOUT)
+            # Anew after a while: journald may have been started anew.
+            if room.poll(_LOOK_AGAIN_MS):
+                return
 
 
 def _library_send() -> Callable[[str], None] | None:
