@@ -12,20 +12,23 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.shim import debian_python
 from tests.support import require
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 VERSIONS = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
-#: The last msgpack with wheels for these.
-OLD = {"3.6": "1.0.5", "3.7": "1.0.5", "3.8": "1.0.5"}
+#: The last msgpack with wheels for these, or the first.
+RELEASES = {"3.6": "1.0.5", "3.7": "1.0.5", "3.8": "1.0.5", "3.14": "1.2.4", "3.15": "1.2.4"}
 ABIS = {"3.6": "cp36m", "3.7": "cp37m"}
 CURRENT = "1.1.2"
 
 
 def run_portable_tests(version: str, directory: Path) -> str:
     """Run a directory of unittest files under that Python; return its output, fail the test if it fails."""
-    interpreter = require.python(version)
+    interpreter = (
+        debian_python.ensure_python(version) if version in debian_python.VERSIONS else require.python(version)
+    )
     packages = ensure_msgpack(interpreter, version)
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TRACKER_"))
@@ -47,7 +50,7 @@ def run_portable_tests(version: str, directory: Path) -> str:
 
 def ensure_msgpack(interpreter: str, version: str) -> Path:
     """Return a directory with msgpack for that interpreter."""
-    release = OLD.get(version, CURRENT)
+    release = RELEASES.get(version, CURRENT)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tracker-tests"
     target = cache / f"msgpack-{release}-python{version}"
     if target.is_dir():

@@ -1,10 +1,11 @@
-"""The shim and the format work on every Python from 3.6 on, with msgpack alone."""
+"""The shim and the format work on every Python from 3.6 to the newest to be had, with msgpack alone."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.shim import debian_python
 from tests.shim.interpreters import ROOT, VERSIONS, run_portable_tests
 
 SUITES = {"shim": ROOT / "tests" / "shim" / "portable", "protocol": ROOT / "tests" / "protocol" / "portable"}
@@ -12,7 +13,7 @@ SUITES = {"shim": ROOT / "tests" / "shim" / "portable", "protocol": ROOT / "test
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("suite", SUITES)
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", [*VERSIONS, *debian_python.VERSIONS])
 def test_portable_suite_passes_with_msgpack_alone(version: str, suite: str) -> None:
     directory: Path = SUITES[suite]
 
