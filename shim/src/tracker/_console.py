@@ -8,7 +8,6 @@ put back what was there before. Where only what Python writes can be had, as in 
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 import time
@@ -18,6 +17,11 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from . import _channels
 from ._channels import Channel, Identity, identity
 from .protocol.writer import _out_of_the_way
+
+try:
+    import _socket as socket  # all that is needed of socket, which takes 3 ms to import
+except ImportError:
+    import socket  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     from ._run import Run

@@ -59,13 +59,31 @@ def describe(error: "Optional[BaseException]") -> "Optional[Dict[str, str]]":
 
 
 def _traceback(error: BaseException) -> str:
+    # A first import while Ctrl-C ends the interpreter would make it forget that (any eval() does, and
+    # namedtuple uses that): status 1 instead of death by SIGINT.
+    if isinstance(error, KeyboardInterrupt) and "traceback" not in sys.modules:
+        return _frames(error)
     try:
-        import traceback
-
+        import traceback  # 5 ms, so not at init()
+    except Exception:  # noqa: BLE001 - no descriptor to read it by
+        return _frames(error)
+    try:
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         return "".join(lines)[-TEXT_CHARACTERS_MAX:]
     except Exception:  # noqa: BLE001 - sources may be gone, __cause__ may be broken
         return ""
+
+
+def _frames(error: BaseException) -> str:
+    """Return a traceback without the lines of the sources."""
+    lines = ["Traceback (most recent call last):"]
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        lines.append('  File "%s", line %d, in %s' % (code.co_filename, step.tb_lineno, code.co_name))
+        step = step.tb_next
+    lines.append(type(error).__name__)
+    return "\n".join(lines)[-TEXT_CHARACTERS_MAX:] + "\n"
 
 
 class _Trace:
@@ -92,12 +110,6 @@ class ExitWatch:
 
     def install(self) -> None:
         """Wrap sys.exit. May be called twice."""
-        # Loaded now, since a first import at exit would make the interpreter forget that Ctrl-C ended
-        # it (any eval() does, and namedtuple uses that): status 1 instead of death by SIGINT.
-        try:
-            import traceback  # noqa: F401
-        except Exception:  # noqa: BLE001, S110 - no descriptor to read it by; a traceback less, at most
-            pass
         if self._original is not None:
             return
         original = self._original = sys.exit

@@ -8,7 +8,7 @@ byte is noticed even where msgpack would read the same values.
 import re
 import struct
 import zlib
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .kinds import HEADER, KIND_MAX, LINE_BYTES_MAX
 
@@ -25,10 +25,11 @@ _SEED = struct.Struct(">16sIH")
 _CRC = struct.Struct(">BI")
 
 # The start of a line, up to and with the length field of its body.
-START = re.compile(
+_START = (
     rb"\x93(?:[\x00-\x7f]|\xcc[\x80-\xff]|\xcd[\x01-\xff][\x00-\xff])\xce[\x00-\xff]{4}"
     rb"(?:\xc4[\x00-\xff]|\xc5[\x00-\xff]{2}|\xc6[\x00-\xff]{4})"
 )
+_start_pattern: Any = None
 
 
 class Seeds(Dict[int, int]):
@@ -88,6 +89,14 @@ def encode_line(kind: int, body: bytes, seed: int) -> bytes:
     if len(line) > LINE_BYTES_MAX:
         raise ValueError("a line has at most %d bytes, this one has %d" % (LINE_BYTES_MAX, len(line)))
     return line
+
+
+def start_pattern() -> Any:
+    """Return the compiled pattern of a line's start. Made when first asked for: writers never need it."""
+    global _start_pattern
+    if _start_pattern is None:
+        _start_pattern = re.compile(_START)
+    return _start_pattern
 
 
 def line_bytes(kind: int, body_bytes: int) -> int:
@@ -153,7 +162,7 @@ def scan_lines(data: bytes, seeds: Seeds, keep: bool = True) -> Scanned:
 
 def read_line(data: bytes, position: int, seeds: Seeds) -> Tuple[Optional[Line], int, bool]:
     """Return (line, end, False), or (None, position, bad) where there is no whole line."""
-    match = START.match(data, position)
+    match = start_pattern().match(data, position)
     if match is None:
         return None, position, not _may_start(data, position)
     start = match.end()
@@ -170,7 +179,7 @@ def read_line(data: bytes, position: int, seeds: Seeds) -> Tuple[Optional[Line],
 
 
 def parse_start(data: bytes, position: int) -> Tuple[int, int, int]:
-    """Return (kind, crc, body bytes) of the line start that START matched at position."""
+    """Return (kind, crc, body bytes) of the line start that start_pattern() matched at position."""
     first = data[position + 1]
     if first < 128:
         kind, at = first, position + 2
@@ -188,7 +197,7 @@ def declared_end(data: bytes) -> int:
 
     When its start is cut off, that is one byte more than there is. 0: data starts with no line.
     """
-    match = START.match(data)
+    match = start_pattern().match(data)
     if match is None:
         return len(data) + 1 if _may_start(data, 0) else 0
     kind, _, size = parse_start(data, 0)
@@ -213,7 +222,7 @@ def _may_start(data: bytes, position: int) -> bool:
         whole += bytes(crc_at + 5 - len(whole))
     if len(whole) == crc_at + 5:
         whole += b"\xc4"
-    return START.match(whole + bytes(4)) is not None
+    return start_pattern().match(whole + bytes(4)) is not None
 
 
 def find_line(data: bytes, position: int, seeds: Seeds) -> Optional[int]:
@@ -223,8 +232,9 @@ def find_line(data: bytes, position: int, seeds: Seeds) -> Optional[int]:
     like very many long lines make it give up, None, rather than stall the reader.
     """
     budget = (len(data) - position + 1024) * RESYNC_FACTOR
+    search = start_pattern().search
     while budget > 0:
-        match = START.search(data, position)
+        match = search(data, position)
         if match is None:
             return None
         position = match.start()

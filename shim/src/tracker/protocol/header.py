@@ -5,7 +5,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import msgpack
 
-from .codec import START, encode_line, line_bytes, parse_start
+from .codec import encode_line, line_bytes, parse_start, start_pattern
 from .errors import HeaderError, IncompleteError
 from .kinds import FORMAT_VERSION, HEADER, INT_MAX, SEGMENT_NUMBER_MAX
 
@@ -85,7 +85,7 @@ def read_header(data: bytes) -> Tuple[Header, int]:
     Raise IncompleteError when data ends too early, HeaderError when this is no segment of ours.
     A newer format version is not an error: fields this version does not know are left out.
     """
-    match = START.match(data)
+    match = start_pattern().match(data)
     if match is None:
         if len(data) < 14 and data[:1] in (b"", b"\x93"):
             raise IncompleteError("the segment ends within its HEADER")
