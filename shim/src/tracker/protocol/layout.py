@@ -7,7 +7,11 @@
 """
 
 import re
-from typing import Optional, Tuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional, Tuple
+
 
 AGENT_FILE = "agent.json"
 CREDENTIALS_FILE = "credentials"
@@ -31,19 +35,19 @@ def live_name(stream: bytes) -> str:
     return stream.hex() + ".live"
 
 
-def parse_segment_name(name: str) -> Optional[Tuple[bytes, int]]:
+def parse_segment_name(name: str) -> "Optional[Tuple[bytes, int]]":
     """Return (stream id, segment number), or None for any other file."""
     match = re.match(_SEGMENT, name)
     return (bytes.fromhex(match.group(1)), int(match.group(2))) if match else None
 
 
-def parse_live_name(name: str) -> Optional[bytes]:
+def parse_live_name(name: str) -> "Optional[bytes]":
     """Return the stream id, or None for any other file."""
     match = re.match(_LIVE, name)
     return bytes.fromhex(match.group(1)) if match else None
 
 
-def parse_user_directory(name: str) -> Optional[int]:
+def parse_user_directory(name: str) -> "Optional[int]":
     """Return the uid a directory of the spool is named after, or None for any other name."""
     match = re.match(_USER, name)
     return int(match.group(1)) if match else None
