@@ -5,7 +5,6 @@ uint32 and body a bin with the shortest length field. Anything else is damage, s
 byte is noticed even where msgpack would read the same values.
 """
 
-import re
 import struct
 import zlib
 
@@ -104,6 +103,8 @@ def start_pattern() -> "Any":
     """Return the compiled pattern of a line's start. Made when first asked for: writers never need it."""
     global _start_pattern
     if _start_pattern is None:
+        import re
+
         _start_pattern = re.compile(_START)
     return _start_pattern
 
