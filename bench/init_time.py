@@ -98,7 +98,10 @@ def make_repository(path: Path, files: int) -> Path:
 def start(repository: Path, directory: Path, settings: dict[str, str]) -> dict[str, float]:
     """Return the times that one training took, once everything that it started has ended."""
     answer = directory / "answer.json"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+    # Not PYTHONDONTWRITEBYTECODE: what is installed has its bytecode beside it.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("TRACKER_", "PYTHON"))
+    }
     environment |= {
         "PYTHONPATH": str(ROOT / "shim" / "src"),
         "TRACKER_DIR": str(directory / "spool"),

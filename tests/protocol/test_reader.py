@@ -227,7 +227,7 @@ def test_a_line_that_starts_within_a_false_start_is_found() -> None:
     # Its checksum's second byte is taken for the length field of the false start.
     true = next(line(b"%d" % n) for n in range(10**5) if line(b"%d" % n)[4] == 0xC4)
     data = b"\x93\x01\xce" + true
-    assert codec.START.match(data)
+    assert codec.start_pattern().match(data)
 
     assert find_line(data, 0, SEEDS) == 3
 

@@ -70,6 +70,23 @@ def test_the_import_loads_neither_typing_nor_other_slow_modules(tmp_path: Path) 
     run_script(script, prefix=())
 
 
+def test_init_loads_no_slow_modules_of_the_standard_library(tmp_path: Path) -> None:
+    script = """
+        import sys, msgpack
+        before = set(sys.modules)
+        slow = {
+            "typing", "contextlib", "dataclasses", "inspect", "re", "json", "socket", "subprocess",
+            "tempfile", "traceback",
+        }
+        assert not before & slow, before & slow
+        import tracker
+        tracker.init()
+        assert not (set(sys.modules) - before) & slow, (set(sys.modules) - before) & slow
+    """
+
+    run_script(script, TRACKER_DIR=str(tmp_path), TRACKER_CONSOLE="redirect", TRACKER_DISABLE_CODE="")
+
+
 def test_names_and_ids_leave_the_users_random_numbers_alone(tmp_path: Path) -> None:
     script = """
         import random

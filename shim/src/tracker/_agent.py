@@ -5,10 +5,15 @@ the owner of the spool or to ourselves.
 """
 
 import os
-from typing import Any, Dict, NamedTuple, Optional
 
 from .protocol.layout import AGENT_FILE
 from .protocol.lock import lock_holder
+from .protocol.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Optional
+
 
 LOCK_FILE = "agent.lock"
 _FILE_BYTES_MAX = 64 * 1024
@@ -22,7 +27,7 @@ class Agent(NamedTuple):
     machine: str = ""
     boot: str = ""
     #: Public address of each server that it ships to, by the server's address; None: it does not say.
-    servers: Optional[Dict[str, str]] = None
+    servers: "Optional[Dict[str, str]]" = None
 
     def public_url(self, server: str) -> str:
         """Return the address that people open for a server."""
@@ -38,7 +43,7 @@ def find_agent(root: str) -> Agent:
     return Agent(_is_locked(root), servers=servers, **texts)
 
 
-def _read_facts(root: str) -> Dict[str, Any]:
+def _read_facts(root: str) -> "Dict[str, Any]":
     fd = _open_trusted(root, AGENT_FILE)
     if fd is None:
         return {}
@@ -69,7 +74,7 @@ def _is_locked(root: str) -> bool:
         os.close(fd)
 
 
-def _open_trusted(root: str, name: str) -> Optional[int]:
+def _open_trusted(root: str, name: str) -> "Optional[int]":
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
     try:
         fd = os.open(os.path.join(root, name), flags | getattr(os, "O_CLOEXEC", 0))
@@ -85,6 +90,6 @@ def _open_trusted(root: str, name: str) -> Optional[int]:
     return None
 
 
-def _text(value: Any) -> str:
+def _text(value: "Any") -> str:
     # Printed on the user's terminal: no control characters.
     return value if isinstance(value, str) and value.isprintable() else ""

@@ -9,9 +9,17 @@ import os
 import select
 import signal
 import stat
-from typing import Any, Dict, List, Optional, Tuple
 
 from .protocol.writer import _out_of_the_way
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional, Tuple
+
+    Identity = Tuple[int, int, int]
+else:
+    Identity = tuple
+
 
 try:
     import fcntl
@@ -26,8 +34,6 @@ PIPE_BYTES = 256 * 1024
 _F_SETPIPE_SZ = 1031
 _WINDOW_BYTES = 8
 _OUTPUT_FLAGS, _LOCAL_FLAGS = 1, 3
-
-Identity = Tuple[int, int, int]
 
 
 class Channel:
@@ -106,7 +112,7 @@ class Channel:
         return -1
 
 
-def identity(fd: int) -> Optional[Identity]:
+def identity(fd: int) -> "Optional[Identity]":
     """Return what tells one open file from another, None where nothing is open."""
     try:
         found = os.fstat(fd)
@@ -115,7 +121,7 @@ def identity(fd: int) -> Optional[Identity]:
     return (found.st_dev, found.st_ino, found.st_rdev)
 
 
-def open_channels() -> List[Channel]:
+def open_channels() -> "List[Channel]":
     """Return a channel for each of 1 and 2 that is open. Raise OSError when they cannot be made."""
     found: List[Channel] = []
     try:
@@ -140,7 +146,7 @@ def _open_channel(number: int) -> Channel:
     return Channel(number, original, source, sink, terminal)
 
 
-def _open_pipe() -> Tuple[int, int]:
+def _open_pipe() -> "Tuple[int, int]":
     source, sink = os.pipe()
     try:
         fcntl.fcntl(sink, _F_SETPIPE_SZ, PIPE_BYTES)
@@ -149,7 +155,7 @@ def _open_pipe() -> Tuple[int, int]:
     return source, sink
 
 
-def _open_pty(original: int) -> Tuple[int, int]:
+def _open_pty(original: int) -> "Tuple[int, int]":
     """Return both sides of a pseudo-terminal like the one given."""
     source, sink = os.openpty()
     try:
@@ -166,7 +172,7 @@ def _open_pty(original: int) -> Tuple[int, int]:
     return source, sink
 
 
-def window_size(terminal: int) -> Optional[bytes]:
+def window_size(terminal: int) -> "Optional[bytes]":
     """Return a terminal's rows and columns as the kernel gives them, None where it gives none."""
     try:
         return fcntl.ioctl(terminal, termios.TIOCGWINSZ, bytes(_WINDOW_BYTES))

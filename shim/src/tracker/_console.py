@@ -8,18 +8,24 @@ put back what was there before. Where only what Python writes can be had, as in 
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from . import _channels
 from ._channels import Channel, Identity, identity
 from .protocol.writer import _out_of_the_way
 
+try:
+    import _socket as socket  # all that is needed of socket, which takes 3 ms to import
+except ImportError:
+    import socket  # type: ignore[no-redef]
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional
+
     from ._run import Run
 
 #: The end of a run waits so long at most for its output to be on the screen,
@@ -31,7 +37,7 @@ _LINES_MAX = 1000
 _KILLED = "the processes that record the console were killed"
 
 
-def prepare(run: "Run", settings: Any) -> "Optional[Redirect]":
+def prepare(run: "Run", settings: "Any") -> "Optional[Redirect]":
     """Begin to record the console as the settings ask.
 
     Return what the helper process has to know of it, None where there is nothing for it to do.
@@ -76,7 +82,7 @@ def can_redirect() -> bool:
     )
 
 
-def write_logs(run: "Run", text: Any) -> None:
+def write_logs(run: "Run", text: "Any") -> None:
     """Record text as lines of the run's console, without showing it."""
     from ._console_lines import Lines
     from ._console_log import encoded
@@ -88,7 +94,7 @@ def write_logs(run: "Run", text: Any) -> None:
     while found:
         part, found = found[:_LINES_MAX], found[_LINES_MAX:]
 
-        def encode(recorder: Any, part: List[str] = part) -> bytes:
+        def encode(recorder: "Any", part: "List[str]" = part) -> bytes:
             return Console(recorder.time(), "stdout", part).encode()
 
         run.record(CONSOLE, encode, "write_logs")
@@ -136,7 +142,7 @@ class Redirect:
             os.set_blocking(fd, False)
 
     @property
-    def spec(self) -> Dict[str, Any]:
+    def spec(self) -> "Dict[str, Any]":
         """What the tee has to know (see Tee)."""
         descriptors = {"control": self._their_control, "notice": self._their_notice}
         for channel in self._channels:
@@ -151,7 +157,7 @@ class Redirect:
             "fields": fields,
         }
 
-    def begin(self, client: Any) -> None:
+    def begin(self, client: "Any") -> None:
         """Put the channels in place, once there is a helper that reads them; without one, undo all."""
         os.close(self._their_control)
         os.close(self._their_notice)
@@ -171,7 +177,7 @@ class Redirect:
             os.register_at_fork(after_in_child=lambda: _forget(found()))
         self._look()  # it may have died before anybody was told
 
-    def _on_signal(self, number: int, frame: Any) -> None:  # noqa: ARG002 - what signal handlers get
+    def _on_signal(self, number: int, frame: "Any") -> None:  # noqa: ARG002 - what signal handlers get
         try:
             if os.getpid() == self._pid:
                 self._look()
@@ -308,7 +314,7 @@ class Redirect:
             self._close()
 
 
-def _forget(redirect: Optional[Redirect]) -> None:
+def _forget(redirect: "Optional[Redirect]") -> None:
     if redirect is not None:
         redirect.forget()
 

@@ -1,10 +1,11 @@
 """How the process ends, as far as Python tells: sys.exit codes, unhandled exceptions, plain ends.
 
-Nobody tells an atexit handler the exit code: see _exit_code.py, and sys.exit is wrapped while a run is open.
-An unhandled exception is found in sys.last_value, where the interpreter leaves it.
+Nobody tells an atexit handler the exit code, so sys.exit and site's exit and quit are wrapped once a run has
+begun. An unhandled exception is found in sys.last_value, where the interpreter leaves it.
 """
 
 import atexit
+import builtins
 import sys
 
 TYPE_CHECKING = False
@@ -61,13 +62,31 @@ def describe(error: "Optional[BaseException]") -> "Optional[Dict[str, str]]":
 
 
 def _traceback(error: BaseException) -> str:
+    # A first import while Ctrl-C ends the interpreter would make it forget that (any eval() does, and
+    # namedtuple uses that): status 1 instead of death by SIGINT.
+    if isinstance(error, KeyboardInterrupt) and "traceback" not in sys.modules:
+        return _frames(error)
     try:
-        import traceback
-
+        import traceback  # 5 ms, so not at init()
+    except Exception:  # noqa: BLE001 - no descriptor to read it by
+        return _frames(error)
+    try:
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         return "".join(lines)[-TEXT_CHARACTERS_MAX:]
     except Exception:  # noqa: BLE001 - sources may be gone, __cause__ may be broken
         return ""
+
+
+def _frames(error: BaseException) -> str:
+    """Return a traceback without the lines of the sources."""
+    lines = ["Traceback (most recent call last):"]
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        lines.append('  File "%s", line %d, in %s' % (code.co_filename, step.tb_lineno, code.co_name))
+        step = step.tb_next
+    lines.append(type(error).__name__)
+    return "\n".join(lines)[-TEXT_CHARACTERS_MAX:] + "\n"
 
 
 class _Trace:
@@ -85,53 +104,37 @@ class _Trace:
 
 
 class ExitWatch:
-    """Notes the code of the SystemExit that ends the process."""
+    """Notes the code of the exit() that ends the process."""
 
     def __init__(self) -> None:
-        self.code: Optional[int] = None
+        self.code: "Optional[int]" = None
         self.trace = 0
-        self._original: Optional[Callable[..., Any]] = None
-        self._undo: Optional[Callable[[], None]] = None
+        self._installed = False
 
     def install(self) -> None:
-        """Begin to listen. May be called twice."""
-        # Loaded now, since a first import at exit would make the interpreter forget that Ctrl-C ended
-        # it (any eval() does, and namedtuple uses that): status 1 instead of death by SIGINT.
-        try:
-            import traceback  # noqa: F401
-        except Exception:  # noqa: BLE001, S110 - no descriptor to read it by; a traceback less, at most
-            pass
-        if self._original is not None:
+        """Wrap what raises SystemExit for others. May be called twice."""
+        if self._installed:
             return
-        original = self._original = sys.exit
-        try:
-            from ._exit_code import listen
-
-            self._undo = listen(self._note_code)
-        except Exception:  # noqa: BLE001, S110 - another interpreter, or no descriptor to load it by
-            pass
-
-        def exit(*args: "Any") -> "Any":  # noqa: A001 - it is called sys.exit
-            try:
-                original(*args)
-            except SystemExit as error:
-                if self._undo is None:
-                    self._note(error)
-                raise  # and so, before Python 3.12, as an object that has a code
-
-        exit.__doc__ = original.__doc__
-        sys.exit = exit
+        self._installed = True
+        original = sys.exit
+        sys.exit = self._wrapped(original)
         names = getattr(sys.modules.get("__main__"), "__dict__", {})
         for name in [name for name, value in list(names.items()) if value is original]:
-            names[name] = exit  # from sys import exit
+            names[name] = sys.exit  # from sys import exit
+        quitter = type(getattr(builtins, "exit", None))
+        if quitter.__module__ == "_sitebuiltins":  # the one class of exit and quit; elsewhere a shell's own
+            quitter.__call__ = self._wrapped(quitter.__call__)  # type: ignore[method-assign]
 
-    def remove(self) -> None:
-        """Stop listening: an interpreter may be started again in the same process."""
-        if self._undo is not None:
-            self._undo()
+    def _wrapped(self, leave: "Callable[..., Any]") -> "Callable[..., Any]":
+        def exit(*args: "Any", **more: "Any") -> "Any":  # noqa: A001 - it is called sys.exit
+            try:
+                leave(*args, **more)
+            except SystemExit as error:
+                self._note(error)
+                raise
 
-    def _note_code(self, code: "Any") -> None:
-        self.code = exit_code(code)
+        exit.__doc__ = leave.__doc__
+        return exit
 
     def _note(self, error: SystemExit) -> None:
         import threading  # the recorder has loaded it

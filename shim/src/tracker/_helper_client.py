@@ -13,13 +13,19 @@ import struct
 import sys
 import threading
 import weakref
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 import msgpack
 
 from ._clock import monotonic_ns
 from ._interrupted import holder, let_go
 from ._spool import RunPlace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
+
+    _Result = TypeVar("_Result")
+
 
 try:
     import _socket as socket  # all that is needed of socket, which takes 6 ms to import
@@ -45,7 +51,6 @@ _FIRST_FD = 3
 _ABOVE = 64
 _FULL = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
 
-_Result = TypeVar("_Result")
 
 _SHELL = "/bin/sh"
 #: Ends as soon as it has started the helper, which is then nobody's child.
@@ -65,9 +70,9 @@ _LIST_CHARACTERS_MAX = 32 * 1024
 
 def start(
     place: RunPlace,
-    settings: Any,
-    spec: Dict[str, Any],
-    on_problem: Optional[Callable[[str], None]] = None,
+    settings: "Any",
+    spec: "Dict[str, Any]",
+    on_problem: "Optional[Callable[[str], None]]" = None,
 ) -> "Optional[HelperClient]":
     """Start the helper of a run for the tasks in spec; return None where that is not possible.
 
@@ -125,7 +130,7 @@ class HelperClient:
         """Return whether the helper is there, this the process that it works for, and no call under way."""
         return self._alone(self._look, False)
 
-    def send(self, task: str, message: Any, descriptors: Sequence[int] = ()) -> bool:
+    def send(self, task: str, message: "Any", descriptors: "Sequence[int]" = ()) -> bool:
         """Send a task a message of plain values. False: there is no helper, or it takes no more."""
         if len(descriptors) > DESCRIPTORS_MAX:
             return False
@@ -137,12 +142,12 @@ class HelperClient:
             return False
         return self._alone(lambda: self._send(frame, bare, descriptors), False)
 
-    def problems(self) -> List[str]:
+    def problems(self) -> "List[str]":
         """Return what is wrong since this was last asked: files that could not be kept, work not taken."""
         nothing: List[str] = []
         return self._alone(self._problems, nothing)
 
-    def close(self, code: Optional[int] = None) -> None:
+    def close(self, code: "Optional[int]" = None) -> None:
         """Tell the helper that the run is over in this process. It does what is left and ends."""
         self.send("close", {"code": code})
         self.forget()
@@ -154,7 +159,7 @@ class HelperClient:
             os.close(fd)
 
     @holder
-    def _alone(self, call: Callable[[], _Result], otherwise: _Result) -> _Result:
+    def _alone(self, call: "Callable[[], _Result]", otherwise: "_Result") -> "_Result":
         """Do something with the lock held; not in a fork, nor in a signal handler that interrupted this."""
         # The pid first: in a fork the lock may be held by a thread that is not there.
         if self._pid != os.getpid():
@@ -176,7 +181,7 @@ class HelperClient:
         self._receive()
         return self._is_ours()
 
-    def _send(self, frame: bytes, bare: bytes, descriptors: Sequence[int]) -> bool:
+    def _send(self, frame: bytes, bare: bytes, descriptors: "Sequence[int]") -> bool:
         self._unsent = self._unsent[self._try_send(self._unsent) :]
         sent = 0
         if not self._unsent:
@@ -191,7 +196,7 @@ class HelperClient:
         self._unsent += bare  # goes with the next message; descriptors cannot wait
         return True
 
-    def _problems(self) -> List[str]:
+    def _problems(self) -> "List[str]":
         self._receive()
         found, self._received = unpack_frames(self._received)
         if self._is_ours() and not self._flush():
@@ -213,7 +218,7 @@ class HelperClient:
                 select.select([], [self._fd], [], FLUSH_NS / 1e9)
         return not self._unsent
 
-    def _try_send(self, data: bytes, descriptors: Sequence[int] = ()) -> int:
+    def _try_send(self, data: bytes, descriptors: "Sequence[int]" = ()) -> int:
         """Return how many bytes went, 0 where the helper takes none now or is gone."""
         if not data:
             return 0
@@ -257,7 +262,7 @@ class HelperClient:
         return connection
 
 
-def unpack_frames(data: bytes) -> Tuple[List[Any], bytes]:
+def unpack_frames(data: bytes) -> "Tuple[List[Any], bytes]":
     """Return the messages that are whole, and the bytes behind them."""
     found = []
     at = 0
@@ -280,7 +285,7 @@ def started_at(pid: int) -> str:
     return "" if len(fields) < 20 or fields[0] in (b"Z", b"X") else fields[19].decode("ascii", "replace")
 
 
-def _frame(message: Any) -> bytes:
+def _frame(message: "Any") -> bytes:
     body: bytes = msgpack.packb(message, use_bin_type=True, unicode_errors="surrogatepass")
     return LENGTH.pack(len(body)) + body
 
@@ -290,7 +295,7 @@ def _forget(client: "Optional[HelperClient]") -> None:
         client.forget()
 
 
-def _identity(fd: int) -> Optional[Tuple[int, int]]:
+def _identity(fd: int) -> "Optional[Tuple[int, int]]":
     try:
         status = os.fstat(fd)
     except OSError:
@@ -298,12 +303,12 @@ def _identity(fd: int) -> Optional[Tuple[int, int]]:
     return (status.st_dev, status.st_ino)
 
 
-def _tell(on_problem: Optional[Callable[[str], None]], error: Exception) -> None:
+def _tell(on_problem: "Optional[Callable[[str], None]]", error: Exception) -> None:
     if on_problem is not None:
         on_problem("the helper process cannot be started: %s" % (getattr(error, "strerror", None) or error))
 
 
-def _command() -> Optional[List[str]]:
+def _command() -> "Optional[List[str]]":
     """Return the command that is the helper, None where there can be none."""
     executable = sys.executable or ""
     # In an application that has Python inside, sys.executable is that application.
@@ -324,7 +329,7 @@ def _command() -> Optional[List[str]]:
     return [executable, "-S", "-s", "-c", _PROGRAM, here, packages]
 
 
-def _spawn(command: List[str], handed: List[int]) -> None:
+def _spawn(command: "List[str]", handed: "List[int]") -> None:
     """Start a command that has the descriptors handed and no others of ours. Raise OSError.
 
     It gets their numbers, separated by commas, as its last argument.
@@ -349,7 +354,7 @@ def _spawn(command: List[str], handed: List[int]) -> None:
         pass
 
 
-def _posix_spawn(argv: List[str], environ: Dict[str, str], high: List[int]) -> int:
+def _posix_spawn(argv: "List[str]", environ: "Dict[str, str]", high: "List[int]") -> int:
     low = range(_FIRST_FD, _FIRST_FD + len(high))
     argv = argv + [",".join(map(str, low))]
     actions: List[Any] = [
@@ -370,7 +375,7 @@ def _posix_spawn(argv: List[str], environ: Dict[str, str], high: List[int]) -> i
         return os.posix_spawn(argv[0], argv, environ, setpgroup=0, **options)
 
 
-def _fork_exec(argv: List[str], environ: Dict[str, str], high: List[int]) -> int:
+def _fork_exec(argv: "List[str]", environ: "Dict[str, str]", high: "List[int]") -> int:
     """Do the same on Python 3.6 and 3.7."""
     import subprocess
 
@@ -388,7 +393,7 @@ def _fork_exec(argv: List[str], environ: Dict[str, str], high: List[int]) -> int
     return process.pid
 
 
-def _introduction(place: RunPlace, settings: Any, tasks: Dict[str, Any]) -> Dict[str, Any]:
+def _introduction(place: RunPlace, settings: "Any", tasks: "Dict[str, Any]") -> "Dict[str, Any]":
     """Return the first message: whose helper it is, and what it is to do."""
     fields = {name: getattr(settings, name, None) for name in ("project", "entity")}
     main = getattr(sys.modules.get("__main__"), "__file__", None)
@@ -412,7 +417,7 @@ def _introduction(place: RunPlace, settings: Any, tasks: Dict[str, Any]) -> Dict
     }
 
 
-def _bounded(given: Sequence[Any]) -> List[str]:
+def _bounded(given: "Sequence[Any]") -> "List[str]":
     found: List[str] = []
     left = _LIST_CHARACTERS_MAX
     for each in given:

@@ -5,22 +5,25 @@ taking the lock and the block: then nobody releases it, and other threads wait f
 """
 
 import sys
-from typing import Any, Callable, Set, TypeVar
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Set, TypeVar
+
+    _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 #: Another thread may be writing meanwhile, to a disk that hangs.
 _WAIT_S = 1.0
-_holders: Set[Any] = set()
+_holders: "Set[Any]" = set()
 
 
-def holder(function: _Function) -> _Function:
+def holder(function: "_Function") -> "_Function":
     """Note that a function calls others while it holds such a lock. It calls let_go() where it is left."""
     _holders.add(function.__code__)
     return function
 
 
-def let_go(owner: Any) -> None:
+def let_go(owner: "Any") -> None:
     """Release owner.lock and reset owner.busy, and so for owner.nested; unless a caller holds that, too.
 
     To be called with any exception on its way out, behind the `with` block.

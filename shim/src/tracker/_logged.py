@@ -4,7 +4,6 @@ Slower than the fast path in _run.py, and careful: values may be foreign code, a
 """
 
 import errno
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from . import _loading
 from ._interrupted import let_go
@@ -13,6 +12,12 @@ from ._values import UnsupportedError, flatten, split_in_half, to_number_or_text
 from .protocol.bodies import Value, pack
 from .protocol.errors import BodyError
 from .protocol.kinds import LINE_BYTES_MAX, METRICS, VALUE
+from .protocol.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional, Set, Tuple
+
 
 #: A body longer than this is split over several lines.
 BODY_BYTES_MAX = LINE_BYTES_MAX - 16
@@ -23,20 +28,19 @@ STEP_MAX = 2**62
 #: Characters of a foreign exception's message that are repeated to the user.
 MESSAGE_CHARACTERS_MAX = 500
 
-Logged = NamedTuple(
-    "Logged",
-    [
-        ("numbers", Dict[str, Any]),
-        ("texts", Dict[str, str]),
-        ("others", Dict[str, Any]),  # rich values, not encoded yet
-        ("number_types", Set[type]),
-        ("refused", List[str]),  # name and reason
-        ("odd_names", bool),  # some name was no string
-    ],
-)
+
+class Logged(NamedTuple):
+    """What one log() was given, by kind."""
+
+    numbers: "Dict[str, Any]"
+    texts: "Dict[str, str]"
+    others: "Dict[str, Any]"  #: rich values, not encoded yet
+    number_types: "Set[type]"
+    refused: "List[str]"  #: name and reason
+    odd_names: bool  #: some name was no string
 
 
-def sort_out(data: Any) -> Logged:
+def sort_out(data: "Any") -> Logged:
     """Return the numbers, texts and rich values in data by full name, and what was wrong with the rest."""
     logged = Logged({}, {}, {}, set(), [], not all(isinstance(name, str) for name in data))
     for name, value in flatten(data):
@@ -53,7 +57,7 @@ def sort_out(data: Any) -> Logged:
     return logged
 
 
-def _sort_out_other(logged: Logged, name: str, value: Any, error: Exception) -> None:
+def _sort_out_other(logged: Logged, name: str, value: "Any", error: Exception) -> None:
     rich = None
     if value is not None:
         try:
@@ -84,7 +88,7 @@ def describe(error: BaseException) -> str:
     return kind + message[:MESSAGE_CHARACTERS_MAX]
 
 
-def to_step(step: Any) -> Optional[int]:
+def to_step(step: "Any") -> "Optional[int]":
     """Return the integer that a step is; None stays None. Raise UnsupportedError."""
     if step is None or (type(step) is int and -STEP_MAX < step < STEP_MAX):
         return step
@@ -97,7 +101,7 @@ def to_step(step: Any) -> Optional[int]:
     raise UnsupportedError("step %r is not an integer" % (step,))
 
 
-def record_numbers(recorder: Recorder, step: int, numbers: Dict[str, Any]) -> None:
+def record_numbers(recorder: Recorder, step: int, numbers: "Dict[str, Any]") -> None:
     """Write numbers at a step, in as many lines as they need."""
     if not numbers:
         return
@@ -109,15 +113,15 @@ def record_numbers(recorder: Recorder, step: int, numbers: Dict[str, Any]) -> No
     recorder.write(METRICS, body)
 
 
-def record_texts(recorder: Recorder, step: int, texts: Dict[str, str]) -> None:
+def record_texts(recorder: Recorder, step: int, texts: "Dict[str, str]") -> None:
     """Write each text at a step as a line of its own."""
     for name, text in texts.items():
         recorder.write(VALUE, Value(recorder.time(), step, name, "text", text).encode())
 
 
 def record_others(
-    recorder: Recorder, directory: str, step: int, others: Dict[str, Any]
-) -> Tuple[Dict[str, Any], List[str]]:
+    recorder: Recorder, directory: str, step: int, others: "Dict[str, Any]"
+) -> "Tuple[Dict[str, Any], List[str]]":
     """Encode rich values and write each at a step as a line of its own, its files before it.
 
     Not to be called with the recorder's lock held: encoding takes as long as it takes, and runs foreign

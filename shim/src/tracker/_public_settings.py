@@ -1,6 +1,9 @@
 """Settings: what scripts hand to init(settings=…) and read from run.settings."""
 
-from typing import Any, Dict, Iterator
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Iterator
+
 
 #: What wandb's settings call the arguments of init().
 ARGUMENTS = {
@@ -19,16 +22,16 @@ ARGUMENTS = {
 class Settings:
     """Named values; those that nobody set are None. Any name is taken, as scripts set many."""
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, **values: "Any") -> None:
         self.__dict__.update(values)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> "Any":
         if name.startswith("__"):
             raise AttributeError(name)
         other = ARGUMENTS.get(name)
         return self.__dict__.get(other) if other else None
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> "Iterator[Any]":
         return iter(self.__dict__.items())
 
     def __contains__(self, name: str) -> bool:
@@ -39,7 +42,7 @@ class Settings:
         return "Settings(%s)" % ", ".join("%s=%r" % pair for pair in sorted(shown.items()))
 
 
-def arguments_in(settings: Any) -> Dict[str, Any]:
+def arguments_in(settings: "Any") -> "Dict[str, Any]":
     """Return what a dict or an object of settings says, by the names of init()'s arguments."""
     if settings is None:
         return {}
@@ -58,7 +61,7 @@ def arguments_in(settings: Any) -> Dict[str, Any]:
     }
 
 
-def settings_shown(settings: Any, run: Any) -> Dict[str, Any]:
+def settings_shown(settings: "Any", run: "Any") -> "Dict[str, Any]":
     """Return what run.settings shows. The API key is nobody's business."""
     hidden = ("api_key", "problems", "role")
     found = {name: value for name, value in vars(settings).items() if name[0] != "_"}

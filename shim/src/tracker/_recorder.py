@@ -7,7 +7,6 @@ interrupts a write: no two writers ever share one. A record is in the kernel whe
 import errno
 import os
 import threading
-from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ._clock import monotonic_ns
 from ._interrupted import holder, let_go
@@ -17,8 +16,15 @@ from .protocol.header import AGAIN
 from .protocol.kinds import CONFIG, EXIT, LOST, RUN, SUMMARY
 from .protocol.writer import StreamWriter
 
-Records = List[Tuple[int, bytes]]
-Append = Callable[[int, bytes], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Tuple
+
+    Records = List[Tuple[int, bytes]]
+    Append = Callable[[int, bytes], None]
+else:
+    Records, Append = list, object
+
 
 #: A stream that could not be created is tried again after so long, at the next record.
 REOPEN_INTERVAL_NS = 10 * 10**9
@@ -34,11 +40,11 @@ class Recorder:
     def __init__(
         self,
         place: RunPlace,
-        opening: Callable[[], Records],
-        joining: Callable[[], Records],
-        state: Callable[[], Records],
-        on_loss: Callable[[str], None],
-        clock: Callable[[], int] = monotonic_ns,
+        opening: "Callable[[], Records]",
+        joining: "Callable[[], Records]",
+        state: "Callable[[], Records]",
+        on_loss: "Callable[[str], None]",
+        clock: "Callable[[], int]" = monotonic_ns,
     ) -> None:
         """opening: what the stream starts with; joining: what a second one beside it starts with;
         state: the run's description, whole.
@@ -127,8 +133,8 @@ class Recorder:
     def end(
         self,
         code: int,
-        exception: Optional[Dict[str, str]] = None,
-        facts: Optional[Dict[str, Any]] = None,
+        exception: "Optional[Dict[str, str]]" = None,
+        facts: "Optional[Dict[str, Any]]" = None,
     ) -> None:
         """Write EXIT and close. May be called twice, and while a record is being written."""
         try:
@@ -149,7 +155,9 @@ class Recorder:
         if self.nested is not None:
             self.nested.forget()
 
-    def _end(self, code: int, exception: Optional[Dict[str, str]], facts: Optional[Dict[str, Any]]) -> None:
+    def _end(
+        self, code: int, exception: "Optional[Dict[str, str]]", facts: "Optional[Dict[str, Any]]"
+    ) -> None:
         if not self.pid:
             return
         if self.nested is not None:
@@ -198,7 +206,7 @@ class Recorder:
         self._warn()
 
     def _write_exit(
-        self, code: int, exception: Optional[Dict[str, str]], facts: Optional[Dict[str, Any]]
+        self, code: int, exception: "Optional[Dict[str, str]]", facts: "Optional[Dict[str, Any]]"
     ) -> None:
         if self._exited:  # an interrupt came between that and the end
             return

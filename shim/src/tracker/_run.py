@@ -7,7 +7,6 @@ What the run is called and where it records is RunState (_run_state.py), the res
 
 import os
 from os import getpid
-from typing import Any, Callable, Dict, Optional, Set
 
 import msgpack
 
@@ -20,6 +19,11 @@ from ._spool import RunPlace
 from ._terminal import Terminal
 from ._values import UnsupportedError, is_mapping
 from .protocol.kinds import METRICS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Optional, Set
+
 
 #: Subclasses of int and float that msgpack writes as numbers (numpy.float64), learnt as they come.
 PLAIN_TYPES_MAX = 64
@@ -44,13 +48,13 @@ class Run(RunCalls):
     def __init__(
         self,
         place: RunPlace,
-        fields: Dict[str, Any],
+        fields: "Dict[str, Any]",
         terminal: Terminal,
-        url: Optional[str] = None,
+        url: "Optional[str]" = None,
         disabled: bool = False,
         attached: bool = False,
-        config: Any = None,
-        on_end: Optional[Callable[["Run"], None]] = None,
+        config: "Any" = None,
+        on_end: "Optional[Callable[[Run], None]]" = None,
     ) -> None:
         """attached: the run was begun by another process, which described it."""
         super().__init__(place, fields, terminal, url, disabled, attached, config, on_end)
@@ -64,10 +68,10 @@ class Run(RunCalls):
     @holder
     def log(
         self,
-        data: Dict[str, Any],
-        step: Optional[int] = None,
-        commit: Optional[bool] = None,
-        sync: Optional[bool] = None,  # noqa: ARG002 - known from old scripts, without effect
+        data: "Dict[str, Any]",
+        step: "Optional[int]" = None,
+        commit: "Optional[bool]" = None,
+        sync: "Optional[bool]" = None,  # noqa: ARG002 - known from old scripts, without effect
     ) -> None:
         """Record values at a step: the next one by default.
 
@@ -126,7 +130,7 @@ class Run(RunCalls):
             raise
 
     @holder
-    def _log_with_care(self, data: Any, step: Any, commit: Optional[bool]) -> None:
+    def _log_with_care(self, data: "Any", step: "Any", commit: "Optional[bool]") -> None:
         if self._disabled:
             return
         recorder = self._here()
@@ -166,8 +170,8 @@ class Run(RunCalls):
                 self._warn("log-value", "log() left out " + ", ".join(refused))
 
     def _with_definitions(
-        self, numbers: Dict[str, Any], texts: Dict[str, str], others: Dict[str, Any]
-    ) -> Dict[str, Any]:
+        self, numbers: "Dict[str, Any]", texts: "Dict[str, str]", others: "Dict[str, Any]"
+    ) -> "Dict[str, Any]":
         """Return what the summary is to show of a row; add what the row lacks (see _define.py)."""
         definitions = self.definitions
         if definitions is None:
@@ -177,7 +181,7 @@ class Run(RunCalls):
         definitions.saw(numbers)
         return dict(texts, **definitions.sum_up(numbers))
 
-    def _recall(self, data: Dict[str, Any]) -> bool:
+    def _recall(self, data: "Dict[str, Any]") -> bool:
         """Return whether all names are known, and make them those of the last log()."""
         if not data or len(data) > NAMES_MAX or not self._known.issuperset(data):
             return False
@@ -191,7 +195,7 @@ class Run(RunCalls):
         if issubclass(kind, (int, float)) and len(self._plain_types) < PLAIN_TYPES_MAX:
             self._plain_types.add(kind)
 
-    def _take_step(self, step: Any, commit: Optional[bool]) -> int:
+    def _take_step(self, step: "Any", commit: "Optional[bool]") -> int:
         try:
             at = to_step(step)
         except UnsupportedError as error:
@@ -207,7 +211,7 @@ class Run(RunCalls):
 
     # The run itself
 
-    def finish(self, exit_code: Optional[int] = None, quiet: Optional[bool] = None) -> None:  # noqa: ARG002
+    def finish(self, exit_code: "Optional[int]" = None, quiet: "Optional[bool]" = None) -> None:  # noqa: ARG002
         """End the run in this process. Returns at once: the agent ships what is left."""
         try:
             self.end(_ending.End(0 if exit_code is None else _ending.exit_code(exit_code)))
@@ -229,13 +233,13 @@ class Run(RunCalls):
     def __enter__(self) -> "Run":  # noqa: PYI034 - typing has no Self on old Pythons
         return self
 
-    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
+    def __exit__(self, kind: object, error: "Optional[BaseException]", trace: object) -> None:
         try:
             self.end(_ending.end_of(error))
         except Exception as problem:  # noqa: BLE001 - the guard
             self._guard("finish", problem)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> "Any":
         """Pickled, for a child process: there it goes on in the same run, in a stream of its own."""
         from ._session import attach
 

@@ -1,10 +1,13 @@
 """RunFacts: what scripts made for wandb ask a run about itself, besides what RunState tells."""
 
 import os
-from typing import Any, Dict, Optional
 
 from . import _loading
 from ._run_state import RunState
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Optional
 
 
 class RunFacts(RunState):
@@ -40,24 +43,24 @@ class RunFacts(RunState):
         return self.project
 
     @property
-    def project_url(self) -> Optional[str]:
+    def project_url(self) -> "Optional[str]":
         """Where to see the project's runs; None while no agent has told."""
         if self._url is None:
             return None
         base, _, rest = self._url.rpartition("/runs/")
         return "%s/?%s" % (base, rest.partition("?")[2])
 
-    def get_project_url(self) -> Optional[str]:
+    def get_project_url(self) -> "Optional[str]":
         """Return project_url."""
         return self.project_url
 
     @property
-    def sweep_id(self) -> Optional[str]:
+    def sweep_id(self) -> "Optional[str]":
         """None: there are no sweeps."""
         return None
 
     @property
-    def sweep_url(self) -> Optional[str]:
+    def sweep_url(self) -> "Optional[str]":
         """None: there are no sweeps."""
         return None
 
@@ -77,7 +80,7 @@ class RunFacts(RunState):
         return self._resumed
 
     @property
-    def config_static(self) -> Dict[str, Any]:
+    def config_static(self) -> "Dict[str, Any]":
         """A copy of the config as plain data."""
         return self._config.as_dict()
 
@@ -87,7 +90,7 @@ class RunFacts(RunState):
         return "disabled" if self._disabled else "offline" if self.offline else "online"
 
     @property
-    def settings(self) -> Any:
+    def settings(self) -> "Any":
         """The settings that the run began with, by the names of init()'s arguments."""
         with _loading.lock:
             from ._public_settings import Settings, settings_shown
@@ -100,7 +103,7 @@ class RunFacts(RunState):
         return Settings(**settings_shown(self._settings, self))
 
     @settings.setter
-    def settings(self, settings: Any) -> None:
+    def settings(self, settings: "Any") -> None:
         self._settings = settings
 
     @property
@@ -110,5 +113,5 @@ class RunFacts(RunState):
 
         return attach_id(self)  # type: ignore[arg-type]  # every run is a Run
 
-    def _label(self, *names: Any, **labels: Any) -> None:
+    def _label(self, *names: "Any", **labels: "Any") -> None:
         """Do nothing: frameworks tell wandb here who they are."""

@@ -5,7 +5,6 @@ The base of Run (see _run.py). Everything here is recorded as it changes, and no
 
 import os
 from os import getpid
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from . import _ending, _loading
 from ._clock import time_ns
@@ -22,6 +21,8 @@ from .protocol.kinds import CONFIG, RUN, SUMMARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
     from ._run import Run
 
 
@@ -31,13 +32,13 @@ class RunState:
     def __init__(
         self,
         place: RunPlace,
-        fields: Dict[str, Any],
+        fields: "Dict[str, Any]",
         terminal: Terminal,
-        url: Optional[str] = None,
+        url: "Optional[str]" = None,
         disabled: bool = False,
         attached: bool = False,
-        config: Any = None,
-        on_end: Optional[Callable[["Run"], None]] = None,
+        config: "Any" = None,
+        on_end: "Optional[Callable[[Run], None]]" = None,
     ) -> None:
         """attached: the run was begun by another process, which described it."""
         self._place = place
@@ -84,7 +85,7 @@ class RunState:
         """Create this process's stream. Raise OSError where that fails; log() will then try again."""
         self._recorder.open()
 
-    def streams(self) -> List[bytes]:
+    def streams(self) -> "List[bytes]":
         """Return the ids of the streams that this run has in this process."""
         return [each.place.parent for each in self._recorders.values() if each.place.parent is not None]
 
@@ -92,7 +93,7 @@ class RunState:
         """Go on at a step, in a process that the run was handed to."""
         self._step = self._starting_step = step
 
-    def resume(self, step: int, summary: Dict[str, Any]) -> None:
+    def resume(self, step: int, summary: "Dict[str, Any]") -> None:
         """Go on where a former process stopped, with its last values."""
         self.go_on_at(step)
         self._resumed = True
@@ -126,11 +127,11 @@ class RunState:
         return place.directory or os.path.join(place.root, place.run)
 
     @property
-    def url(self) -> Optional[str]:
+    def url(self) -> "Optional[str]":
         """Where to watch the run; None while no agent has told."""
         return self._url
 
-    def get_url(self) -> Optional[str]:
+    def get_url(self) -> "Optional[str]":
         """Return url."""
         return self._url
 
@@ -145,17 +146,17 @@ class RunState:
         return str(self._fields["project"])
 
     @property
-    def entity(self) -> Optional[str]:
+    def entity(self) -> "Optional[str]":
         """The entity, where one was named."""
         return self._fields.get("entity")
 
     @property
-    def group(self) -> Optional[str]:
+    def group(self) -> "Optional[str]":
         """The group, where one was named."""
         return self._fields.get("group")
 
     @property
-    def job_type(self) -> Optional[str]:
+    def job_type(self) -> "Optional[str]":
         """The job type, where one was named."""
         return self._fields.get("job_type")
 
@@ -194,21 +195,21 @@ class RunState:
         self._set_field("name", name)
 
     @property
-    def notes(self) -> Optional[str]:
+    def notes(self) -> "Optional[str]":
         """Free text about the run; may be set."""
         return self._fields.get("notes")
 
     @notes.setter
-    def notes(self, notes: Optional[str]) -> None:
+    def notes(self, notes: "Optional[str]") -> None:
         self._set_field("notes", "" if notes is None else notes)
 
     @property
-    def tags(self) -> Tuple[str, ...]:
+    def tags(self) -> "Tuple[str, ...]":
         """Tags; may be set."""
         return tuple(self._fields.get("tags", ()))
 
     @tags.setter
-    def tags(self, tags: Any) -> None:
+    def tags(self, tags: "Any") -> None:
         given = to_plain(tags)
         if not isinstance(given, list):
             given = [] if given is None else [given]
@@ -220,7 +221,7 @@ class RunState:
         return self._config
 
     @config.setter
-    def config(self, source: Any) -> None:
+    def config(self, source: "Any") -> None:
         self._config.update(source, allow_val_change=True)
 
     @property
@@ -233,21 +234,21 @@ class RunState:
 
     # State records
 
-    def record_fields(self, fields: Dict[str, Any]) -> None:
+    def record_fields(self, fields: "Dict[str, Any]") -> None:
         """Add to what the run's RUN records say; values are plain data."""
         self._fields.update(fields)
         self.record(RUN, lambda recorder: RunBody(recorder.time(), fields).encode(), "run")
 
-    def _set_field(self, name: str, value: Any) -> None:
+    def _set_field(self, name: str, value: "Any") -> None:
         self.record_fields({name: str(to_plain(value))})
 
-    def _record_config(self, values: Dict[str, Any], removed: List[str]) -> None:
+    def _record_config(self, values: "Dict[str, Any]", removed: "List[str]") -> None:
         self.record(CONFIG, lambda recorder: Patch(recorder.time(), values, removed).encode(), "config")
 
-    def _record_summary(self, values: Dict[str, Any], removed: List[str]) -> None:
+    def _record_summary(self, values: "Dict[str, Any]", removed: "List[str]") -> None:
         self.record(SUMMARY, lambda recorder: Patch(recorder.time(), values, removed).encode(), "summary")
 
-    def record(self, kind: int, encode: Callable[[Recorder], bytes], what: str) -> bool:
+    def record(self, kind: int, encode: "Callable[[Recorder], bytes]", what: str) -> bool:
         """Append one record to this process's stream. Never raises; return whether it is kept.
 
         encode is given the recorder, for the time; `what` names it in warnings.
@@ -265,7 +266,7 @@ class RunState:
             self._guard(what, error)
             return False
 
-    def _describe(self) -> Records:
+    def _describe(self) -> "Records":
         """Return the records that describe the run as it is now."""
         time = self._recorder.time()
         records = [(RUN, RunBody(time, self._fields).encode())]
@@ -277,14 +278,14 @@ class RunState:
             records.append((SUMMARY, Patch(time, by_hand).encode()))
         return records
 
-    def _join(self) -> Records:
+    def _join(self) -> "Records":
         # Not earlier: multiprocessing forgets what was registered before its child had begun.
         from ._session import at_exit
 
         _ending.at_child_exit(lambda: at_exit(self))  # type: ignore[arg-type]  # a RunState is a Run's
         return self._belong()
 
-    def _belong(self) -> Records:
+    def _belong(self) -> "Records":
         """Return the record that says whose run a stream belongs to, where another one describes it."""
         fields: Dict[str, Any] = {
             name: self._fields[name] for name in ("project", "entity") if name in self._fields
@@ -293,7 +294,7 @@ class RunState:
 
     # The summary and log()
 
-    def _to_stored(self, name: str, value: Any) -> Any:
+    def _to_stored(self, name: str, value: "Any") -> "Any":
         """Return what the summary keeps of a value set by hand; a picture or table becomes a file."""
         shown = None
         try:
@@ -307,7 +308,7 @@ class RunState:
             self._warn("summary", "summary[%r] is kept as text: %s" % (name, error))
         return to_plain(value) if shown is None else shown
 
-    def _take_newest(self) -> Dict[str, Any]:
+    def _take_newest(self) -> "Dict[str, Any]":
         recorder = self._here()
         try:
             with recorder.lock:
@@ -319,7 +320,7 @@ class RunState:
             let_go(recorder)
             raise
 
-    def use_definitions(self, definitions: Any) -> None:
+    def use_definitions(self, definitions: "Any") -> None:
         """Go by these definitions from the next log() on."""
         recorder = self._here()
         try:
@@ -357,7 +358,7 @@ class RunState:
 
     # The end
 
-    def at_end(self, function: Callable[[int], None]) -> None:
+    def at_end(self, function: "Callable[[int], None]") -> None:
         """Have function called with the exit code when the run ends in this process, the last one first.
 
         Not in a fork, and before the last record is written.

@@ -229,7 +229,6 @@ def at_exit(*runs: "Run") -> None:
     """End what is still open, with the code and exception the process ends with."""
     try:
         end = _exit_watch.end()
-        _exit_watch.remove()
         for run in runs or open_runs():
             run.end(end)
     except Exception as error:  # noqa: BLE001 - the guard

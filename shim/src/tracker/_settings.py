@@ -5,10 +5,14 @@ script must not cost the job.
 """
 
 import os
-from typing import Any, Dict, List, Mapping, Optional
 
 from ._values import to_plain
 from .protocol.header import GPU_CHARACTERS_MAX, SERVER_CHARACTERS_MAX, valid_account, valid_run_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Mapping, Optional
+
 
 MODES = {
     "online": "online",
@@ -47,9 +51,9 @@ class Settings:
 
     def __init__(
         self,
-        arguments: Mapping[str, Any],
-        environ: Mapping[str, str],
-        file: Optional[Mapping[str, str]] = None,
+        arguments: "Mapping[str, Any]",
+        environ: "Mapping[str, str]",
+        file: "Optional[Mapping[str, str]]" = None,
     ) -> None:
         """file: what settings files say, by the names of arguments."""
         self.problems: List[str] = []
@@ -82,7 +86,7 @@ class Settings:
         self.role = self._text("role", None)
         self.ignore_globs = self._list("ignore_globs", "TRACKER_IGNORE_GLOBS")
 
-    def run_fields(self) -> Dict[str, Any]:
+    def run_fields(self) -> "Dict[str, Any]":
         """Return the body of the RUN record, without the name."""
         fields: Dict[str, Any] = {"project": self.project}
         for name in ("entity", "notes", "group", "job_type"):
@@ -93,7 +97,7 @@ class Settings:
             fields["tags"] = self.tags
         return fields
 
-    def _given(self, name: str, variable: Optional[str]) -> Any:
+    def _given(self, name: str, variable: "Optional[str]") -> "Any":
         value = self._arguments.get(name)
         if value is not None and not self._is_readable(name, value):
             value = None
@@ -101,7 +105,7 @@ class Settings:
             value = self._environ.get(variable) or self._in_file.get(name) or None
         return value
 
-    def _is_readable(self, name: str, value: Any) -> bool:
+    def _is_readable(self, name: str, value: "Any") -> bool:
         """Return whether an argument is of a kind that can be read without surprises; else note it."""
         if isinstance(value, (str, bytes, int, float, list, tuple, dict, set)):
             return True
@@ -114,7 +118,7 @@ class Settings:
             return False
         return True
 
-    def _text(self, name: str, variable: Optional[str]) -> Optional[str]:
+    def _text(self, name: str, variable: "Optional[str]") -> "Optional[str]":
         value = self._given(name, variable)
         return None if value is None else str(to_plain(value))
 
@@ -138,7 +142,7 @@ class Settings:
             )
         return MODES.get(given, "online")
 
-    def _dir(self) -> Optional[str]:
+    def _dir(self) -> "Optional[str]":
         given = self._given("dir", None)
         if isinstance(given, (str, bytes)) or hasattr(type(given), "__fspath__"):
             return os.fsdecode(given) or None
@@ -146,7 +150,7 @@ class Settings:
             self.problems.append("dir is the path of a directory, not a %s; ignored" % type(given).__name__)
         return None
 
-    def _resume(self) -> Optional[str]:
+    def _resume(self) -> "Optional[str]":
         given = self._text("resume", "TRACKER_RESUME")
         if given is None or given.lower() in ("false", "0", ""):
             return None
@@ -177,7 +181,7 @@ class Settings:
             )
         return project
 
-    def _run_id(self) -> Optional[str]:
+    def _run_id(self) -> "Optional[str]":
         given = self._text("id", "TRACKER_RUN_ID")
         if not given or valid_run_id(given):
             return given or None
@@ -186,7 +190,7 @@ class Settings:
         )
         return None
 
-    def _list(self, name: str, variable: str) -> List[str]:
+    def _list(self, name: str, variable: str) -> "List[str]":
         given = self._given(name, variable)
         if given is None:
             return []
@@ -197,21 +201,21 @@ class Settings:
         except Exception:  # noqa: BLE001 - nothing to iterate over, or not to the end
             return [str(to_plain(given))]
 
-    def _rank(self) -> Optional[int]:
+    def _rank(self) -> "Optional[int]":
         for variable in _RANK_VARIABLES:
             value = self._environ.get(variable, "")
             if value.isdigit() and len(value) < 10:
                 return int(value)
         return None
 
-    def _gpus(self) -> Optional[Dict[str, str]]:
+    def _gpus(self) -> "Optional[Dict[str, str]]":
         # Set and empty is not the same as not set: it hides every GPU.
         found = {
             name: self._environ[name][:GPU_CHARACTERS_MAX] for name in _GPU_VARIABLES if name in self._environ
         }
         return found or None
 
-    def _server(self) -> Optional[str]:
+    def _server(self) -> "Optional[str]":
         given = self._text("base_url", "TRACKER_BASE_URL")
         if not given:
             return None
@@ -221,14 +225,14 @@ class Settings:
             self.problems.append("server %r is no address such as https://tracker.example.org" % server)
         return server or None
 
-    def _api_key(self) -> Optional[str]:
+    def _api_key(self) -> "Optional[str]":
         key = (self._text("api_key", "TRACKER_API_KEY") or "").strip()
         if key and not (key.isprintable() and all(ord(c) < 128 and c != " " for c in key)):
             self.problems.append("the API key holds characters that no key has; ignored")
             return None
         return key or None
 
-    def _account(self) -> Optional[str]:
+    def _account(self) -> "Optional[str]":
         name = self._text("account", "TRACKER_ACCOUNT")
         if name and not valid_account(name):
             self.problems.append("account %r is not 1 to 64 of A-Z a-z 0-9 _ -; ignored" % name)

@@ -9,7 +9,11 @@ is left out, and said.
 import errno
 import os
 import stat
-from typing import Dict, List, Mapping, Optional, Tuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict, List, Mapping, Optional, Tuple
+
 
 DIRECTORY = ".tracker"
 NAME = "settings"
@@ -52,8 +56,8 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.
 
 
 def read_settings(
-    environ: Mapping[str, str], directory: str, problems: Optional[List[str]] = None
-) -> Dict[str, str]:
+    environ: "Mapping[str, str]", directory: str, problems: "Optional[List[str]]" = None
+) -> "Dict[str, str]":
     """Return the settings for scripts that run in a directory, by key; nothing is raised.
 
     problems: takes what the user should hear of, one sentence each.
@@ -72,7 +76,7 @@ def read_settings(
     return found
 
 
-def user_file(environ: Mapping[str, str]) -> str:
+def user_file(environ: "Mapping[str, str]") -> str:
     """Return the path of the user's own file, whether there is one or not."""
     base = environ.get("XDG_CONFIG_HOME", "")
     if not os.path.isabs(base):  # the XDG specification: a relative path is to be ignored
@@ -80,7 +84,7 @@ def user_file(environ: Mapping[str, str]) -> str:
     return os.path.join(base, "tracker", NAME)
 
 
-def find_nearest(directory: str) -> Optional[str]:
+def find_nearest(directory: str) -> "Optional[str]":
     """Return the path of the nearest .tracker/settings from a directory upwards, or None."""
     at = os.path.abspath(directory)
     for _ in range(LEVELS_MAX):
@@ -97,7 +101,7 @@ def find_nearest(directory: str) -> Optional[str]:
     return None
 
 
-def read_file(path: str, problems: List[str]) -> Optional[Dict[str, str]]:
+def read_file(path: str, problems: "List[str]") -> "Optional[Dict[str, str]]":
     """Return what a file says, None where there is no file. What is wrong with it goes to problems."""
     try:
         data, owner = _read(path)
@@ -127,7 +131,7 @@ def read_file(path: str, problems: List[str]) -> Optional[Dict[str, str]]:
     return found
 
 
-def parse_line(line: str) -> Tuple[Optional[Tuple[str, str]], str]:
+def parse_line(line: str) -> "Tuple[Optional[Tuple[str, str]], str]":
     """Return (key and value, or None; what is wrong). Empty lines and comments are neither."""
     line = line.strip()
     if not line or line[0] in "#;":
@@ -147,7 +151,7 @@ def parse_line(line: str) -> Tuple[Optional[Tuple[str, str]], str]:
     return (key, value), ""
 
 
-def _read(path: str) -> Tuple[bytes, Optional[int]]:
+def _read(path: str) -> "Tuple[bytes, Optional[int]]":
     """Return what is in a file, and whose it is. Raise OSError, also for what might hold us up."""
     # Not O_NOFOLLOW: people keep such files elsewhere and link them. Whose file it is, tells the target.
     flags = os.O_RDONLY

@@ -6,12 +6,17 @@ a name in it may have been taken by somebody else: a directory counts only with 
 
 import os
 import stat
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ._clock import monotonic_ns, time_ns
 from ._names import random_id
 from .protocol.header import Header
 from .protocol.layout import SYSTEM_SPOOL
+from .protocol.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict, List, Mapping, Optional, Tuple
+
 
 _DIRECTORY_MODE = 0o770
 #: Names <uid>-0, <uid>-1, … tried where somebody else took <uid>; then a random one.
@@ -28,14 +33,16 @@ class RunPlace(NamedTuple):
     boot: str
     host: str
     writer: str
-    rank: Optional[int] = None
+    rank: "Optional[int]" = None
     offline: bool = False
-    server: Optional[str] = None
-    account: Optional[str] = None
+    server: "Optional[str]" = None
+    account: "Optional[str]" = None
     stop_pid: int = 0  #: the process that looks for requests to stop; 0: none
-    gpus: Optional[Dict[str, str]] = None  #: what the environment said about GPUs
-    parent: Optional[bytes] = None  #: the stream of whoever hands this place on: a fork, a pickle, the helper
-    role: Optional[str] = None  #: what the next stream here is, as its HEADER says
+    gpus: "Optional[Dict[str, str]]" = None  #: what the environment said about GPUs
+    parent: "Optional[bytes]" = (
+        None  #: the stream of whoever hands this place on: a fork, a pickle, the helper
+    )
+    role: "Optional[str]" = None  #: what the next stream here is, as its HEADER says
 
     def made(self) -> "RunPlace":
         """Return this place with its directory made. Raise OSError when that is not possible."""
@@ -67,8 +74,11 @@ class RunPlace(NamedTuple):
 
 
 def candidate_roots(
-    given: Optional[str], variable: Optional[str], environ: Mapping[str, str], system: str = SYSTEM_SPOOL
-) -> List[Tuple[str, str]]:
+    given: "Optional[str]",
+    variable: "Optional[str]",
+    environ: "Mapping[str, str]",
+    system: str = SYSTEM_SPOOL,
+) -> "List[Tuple[str, str]]":
     """Return (root, why) in the order to try them: the user's wish, the system's, the user's own."""
     roots: List[Tuple[str, str]] = []
     if given:
@@ -104,7 +114,7 @@ def ensure_user_directory(root: str) -> str:
     return path
 
 
-def own_directories(root: str) -> List[str]:
+def own_directories(root: str) -> "List[str]":
     """Return this user's directories in a spool, those that exist: also in one that cannot be listed."""
     name = str(_user_id())
     listed = [other for other in _listed(root) if other.startswith(name + "-")]
@@ -142,7 +152,7 @@ def _user_id() -> int:
     return geteuid() if geteuid is not None else 0  # Windows has no such thing
 
 
-def _listed(root: str) -> List[str]:
+def _listed(root: str) -> "List[str]":
     try:
         return sorted(os.listdir(root))
     except OSError:  # the system spool may not be listed
@@ -184,7 +194,7 @@ _NETWORK = frozenset(
 )
 
 
-def network_filesystem(directory: str, mounts: str = "/proc/self/mountinfo") -> Optional[str]:
+def network_filesystem(directory: str, mounts: str = "/proc/self/mountinfo") -> "Optional[str]":
     """Return the type of the network file system that a directory is on, None where it is on none.
 
     None too where that cannot be told, as on systems other than Linux.

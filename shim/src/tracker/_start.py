@@ -4,7 +4,6 @@ Loaded by init(), so that a bare `import tracker` stays cheap.
 """
 
 import os
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from ._agent import Agent, find_agent
 from ._names import random_id, random_name
@@ -16,15 +15,20 @@ from ._version import VERSION
 from ._wishes import Wishes
 from .protocol import identity
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Tuple, Type
+
+    OnEnd = Callable[[Run], None]
+
+
 __all__ = ["Wishes", "attached_run", "begin", "disabled_run"]
 
 _WRITER = "tracker-shim/" + VERSION
 _URL_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
-OnEnd = Callable[[Run], None]
 
-
-def begin(wishes: Wishes, terminal: Terminal, on_end: OnEnd) -> Run:
+def begin(wishes: Wishes, terminal: Terminal, on_end: "OnEnd") -> Run:
     """Return a new run, as the arguments of init() ask for it, and greet the user."""
     settings = wishes.settings
     terminal.silent = settings.silent
@@ -47,11 +51,11 @@ def begin(wishes: Wishes, terminal: Terminal, on_end: OnEnd) -> Run:
 
 
 def disabled_run(
-    fields: Dict[str, Any],
+    fields: "Dict[str, Any]",
     terminal: Terminal,
-    on_end: OnEnd,
-    run_id: Optional[str] = None,
-    config: Any = None,
+    on_end: "OnEnd",
+    run_id: "Optional[str]" = None,
+    config: "Any" = None,
 ) -> Run:
     """Return a run that records nothing. Its directory is one that scripts can write into unasked."""
     import tempfile  # 6 ms that other runs need not pay
@@ -62,14 +66,14 @@ def disabled_run(
 
 
 def attached_run(
-    place: Tuple[Any, ...],
-    fields: Dict[str, Any],
-    url: Optional[str],
+    place: "Tuple[Any, ...]",
+    fields: "Dict[str, Any]",
+    url: "Optional[str]",
     disabled: bool,
     step: int,
-    config: Any,
+    config: "Any",
     terminal: Terminal,
-    on_end: OnEnd,
+    on_end: "OnEnd",
 ) -> Run:
     """Return a run that another process began and pickled."""
     run = Run(RunPlace(*place), fields, terminal, url, disabled, attached=True, config=config, on_end=on_end)
@@ -81,7 +85,7 @@ class _Beginning:
     """Tries one spool after the other."""
 
     def __init__(
-        self, wishes: Wishes, fields: Dict[str, Any], config: Any, terminal: Terminal, on_end: OnEnd
+        self, wishes: Wishes, fields: "Dict[str, Any]", config: "Any", terminal: Terminal, on_end: "OnEnd"
     ) -> None:
         self._wishes = wishes
         self._settings = wishes.settings
@@ -94,7 +98,7 @@ class _Beginning:
         self._name = random_name()
         self._kind = _kind_of_run(self._settings)
 
-    def run(self) -> Tuple[Run, Agent]:
+    def run(self) -> "Tuple[Run, Agent]":
         """Return a run in the first spool that can be written, or one that counts what it loses."""
         settings, terminal = self._settings, self._terminal
         refused: List[str] = []
@@ -199,13 +203,13 @@ def _start_helper(run: Run, settings: Settings) -> None:
         )
 
 
-def _dismiss(client: Any, code: int, terminal: Terminal) -> None:
+def _dismiss(client: "Any", code: int, terminal: Terminal) -> None:
     for problem in client.problems():
         terminal.warn("helper", problem)
     client.close(code)
 
 
-def _kind_of_run(settings: Settings) -> Type[Run]:
+def _kind_of_run(settings: Settings) -> "Type[Run]":
     if not settings.allow_stop:
         return Run
     from ._stop import StoppableRun  # with json and signal, which only such runs pay for
@@ -226,7 +230,7 @@ def _new_place(root: str, agent: Agent, settings: Settings, run_id: str) -> RunP
     )  # fmt: skip
 
 
-def _hand_over_key(root: str, settings: Settings) -> Optional[str]:
+def _hand_over_key(root: str, settings: Settings) -> "Optional[str]":
     """Leave the key where the agent finds it; return what to tell the user when that fails."""
     if not settings.api_key:
         return None
@@ -252,7 +256,7 @@ def _check_filesystem(directory: str, terminal: Terminal) -> None:
         )
 
 
-def _check_server(server: Optional[str], agent: Agent, terminal: Terminal) -> None:
+def _check_server(server: "Optional[str]", agent: Agent, terminal: Terminal) -> None:
     if server and agent.servers and server not in agent.servers:
         terminal.warn(
             "server",
@@ -261,7 +265,7 @@ def _check_server(server: Optional[str], agent: Agent, terminal: Terminal) -> No
         )
 
 
-def _run_url(url: str, run_id: str, project: str) -> Optional[str]:
+def _run_url(url: str, run_id: str, project: str) -> "Optional[str]":
     if not url:
         return None
     quoted = "".join(

@@ -7,12 +7,16 @@ wandb), then settings files, then defaults.
 import builtins
 import os
 import sys
-from typing import Any, Dict, List, Mapping
 
 from ._public_settings import arguments_in
 from ._settings import Settings
 from ._settings_file import read_settings
 from ._values import UnsupportedError, to_mapping, to_plain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Mapping
+
 
 REINITS = ("return_previous", "finish_previous", "create_new")
 
@@ -31,10 +35,10 @@ class Wishes:
 
     def __init__(
         self,
-        arguments: Mapping[str, Any],
-        unknown: Mapping[str, Any],
+        arguments: "Mapping[str, Any]",
+        unknown: "Mapping[str, Any]",
         wandb: bool,
-        environ: Mapping[str, str] = os.environ,
+        environ: "Mapping[str, str]" = os.environ,
     ) -> None:
         """arguments: those of init(), None where not given. wandb: its variables and defaults count."""
         self.wandb = wandb
@@ -59,7 +63,7 @@ class Wishes:
         if strange:
             self.problems.append("init() does not know %s; ignored" % ", ".join(strange))
 
-    def config(self) -> Dict[str, Any]:
+    def config(self) -> "Dict[str, Any]":
         """Return the config to begin with. Raise nothing; what is wrong goes to problems."""
         source = self.given.get("config")
         values: Dict[str, Any] = {}
@@ -82,26 +86,26 @@ class Wishes:
             return {name: value for name, value in values.items() if name in only}
         return {name: value for name, value in values.items() if name not in without}
 
-    def _names(self, argument: str) -> List[str]:
+    def _names(self, argument: str) -> "List[str]":
         given = to_plain(self.given.get(argument))
         if isinstance(given, str):
             return [name.strip() for name in given.split(",")]
         return [str(name) for name in given] if isinstance(given, list) else []
 
-    def _settings_argument(self, arguments: Mapping[str, Any]) -> Dict[str, Any]:
+    def _settings_argument(self, arguments: "Mapping[str, Any]") -> "Dict[str, Any]":
         try:
             return arguments_in(arguments.get("settings"))
         except TypeError:  # an object without attributes
             self.problems.append("settings is a dict or tracker.Settings(...); ignored")
             return {}
 
-    def _file(self, environ: Mapping[str, str]) -> Dict[str, str]:
+    def _file(self, environ: "Mapping[str, str]") -> "Dict[str, str]":
         try:
             return read_settings(environ, os.getcwd(), self.problems)
         except OSError:  # the working directory is gone
             return {}
 
-    def _obey_supervisor(self, given: Dict[str, Any]) -> None:
+    def _obey_supervisor(self, given: "Dict[str, Any]") -> None:
         run_id = self.environ.get(SUPERVISED)
         if not run_id or self.environ.get("TRACKER_RUN_ID") != run_id:
             return
@@ -115,7 +119,7 @@ class Wishes:
                     % (name, theirs or "of the agent's key", name, to_plain(given.pop(name)))
                 )
 
-    def _reinit(self, given: Any) -> str:
+    def _reinit(self, given: "Any") -> str:
         if isinstance(given, bool):
             return "finish_previous" if given else "return_previous"
         given = to_plain(given)

@@ -1,6 +1,6 @@
 """Reads a sealed segment with the pure functions alone, as any reader does with its own files."""
 
-from tracker.protocol.codec import START, Seeds, line_bytes
+from tracker.protocol.codec import Seeds, line_bytes, start_pattern
 from tracker.protocol.errors import HeaderError
 from tracker.protocol.header import read_header
 from tracker.protocol.reader import Gap, Lines, Wait, next_piece
@@ -14,7 +14,7 @@ def read_sealed(data, stream, segment=0, chunk=1 << 18):
     try:
         header, size = read_header(data)
         if (header.stream, header.segment) == (stream, segment):
-            records.append((0, 0, data[START.match(data).end() : size]))
+            records.append((0, 0, data[start_pattern().match(data).end() : size]))
             position = size
     except HeaderError:
         pass

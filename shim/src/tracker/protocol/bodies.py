@@ -4,22 +4,28 @@ Bodies are msgpack arrays; readers ignore elements they do not know at the end, 
 some. Decoders raise BodyError and nothing else, whatever the bytes.
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
-
 import msgpack
 
 from . import kinds
 from .errors import BodyError
 from .kinds import INT_MAX, INT_MIN
+from .tuples import NamedTuple
 
-Number = Union[int, float]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+    Number = Union[int, float]
+    Window = Tuple[float, float, float, float, int]
+else:
+    Number, Window = float, tuple
 
 
 #: No array or map in a body is longer, so that decoding costs no more than the body's size.
 ELEMENTS_MAX = 2**17
 
 
-def pack(value: Any) -> bytes:
+def pack(value: "Any") -> bytes:
     """Return value as msgpack, strings as UTF-8 (lone surrogates kept).
 
     Raise BodyError for what msgpack cannot hold: other types, integers outside
@@ -35,7 +41,7 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def pack_tree(value: Any) -> bytes:
+def pack_tree(value: "Any") -> bytes:
     """Return value as msgpack that unpack accepts: keys of maps at any depth become strings."""
     packed = pack(value)
     try:
@@ -50,7 +56,7 @@ def pack_tree(value: Any) -> bytes:
     return packed
 
 
-def _with_string_keys(value: Any) -> Any:
+def _with_string_keys(value: "Any") -> "Any":
     if isinstance(value, dict):
         return {k if isinstance(k, str) else str(k): _with_string_keys(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -58,7 +64,7 @@ def _with_string_keys(value: Any) -> Any:
     return value
 
 
-def unpack(body: bytes) -> Any:
+def unpack(body: bytes) -> "Any":
     """Return the value in body. Raise BodyError when it is not exactly one msgpack value.
 
     What is not UTF-8 in a string, lone surrogates too, comes as U+FFFD: databases and JSON
@@ -83,11 +89,11 @@ def unpack(body: bytes) -> Any:
 _UNPACK_ERRORS = (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException)
 
 
-def _refuse_extension(code: int, _data: bytes) -> Any:
+def _refuse_extension(code: int, _data: bytes) -> "Any":
     raise BodyError("extension type %d" % code)
 
 
-def unpack_fields(body: bytes, *kinds: Optional[Tuple[type, ...]]) -> Tuple[Any, ...]:
+def unpack_fields(body: bytes, *kinds: "Optional[Tuple[type, ...]]") -> "Tuple[Any, ...]":
     """Return the first elements of the array in body, one for each tuple of allowed types.
 
     None in place of a tuple allows any type.
@@ -95,7 +101,7 @@ def unpack_fields(body: bytes, *kinds: Optional[Tuple[type, ...]]) -> Tuple[Any,
     return _check_fields(unpack(body), *kinds)
 
 
-def _check_fields(fields: Any, *kinds: Optional[Tuple[type, ...]]) -> Tuple[Any, ...]:
+def _check_fields(fields: "Any", *kinds: "Optional[Tuple[type, ...]]") -> "Tuple[Any, ...]":
     if type(fields) is not list or len(fields) < len(kinds):
         raise BodyError("not an array of %d" % len(kinds))
     for index, allowed in enumerate(kinds):
@@ -109,7 +115,7 @@ def _check_fields(fields: Any, *kinds: Optional[Tuple[type, ...]]) -> Tuple[Any,
     return tuple(fields[: len(kinds)])
 
 
-def check_names(names: Dict[Any, Any]) -> None:
+def check_names(names: "Dict[Any, Any]") -> None:
     """Raise BodyError unless every key of a map is a string."""
     for name in names:
         if type(name) is not str:
@@ -124,8 +130,8 @@ class Metrics(NamedTuple):
     """METRICS: numbers logged together. step None: one more than the stream's greatest so far, or 0."""
 
     time: int
-    step: Optional[int]
-    values: Dict[str, Number]
+    step: "Optional[int]"
+    values: "Dict[str, Number]"
 
     def encode(self) -> bytes:
         return pack([self.time, self.step, self.values])
@@ -144,10 +150,10 @@ class Value(NamedTuple):
     """VALUE: one rich value (text, histogram, reference to media or a table)."""
 
     time: int
-    step: Optional[int]
+    step: "Optional[int]"
     name: str
     type: str
-    data: Any
+    data: "Any"
 
     def encode(self) -> bytes:
         return pack_tree(list(self))
@@ -163,7 +169,7 @@ class Console(NamedTuple):
 
     time: int
     stream: str  #: "stdout" or "stderr"
-    lines: List[str]
+    lines: "List[str]"
 
     def encode(self) -> bytes:
         return pack(list(self))
@@ -181,8 +187,8 @@ class Patch(NamedTuple):
     """CONFIG and SUMMARY: keys to set, each whole, and keys to remove."""
 
     time: int
-    set: Dict[str, Any]
-    removed: Sequence[str] = ()
+    set: "Dict[str, Any]"
+    removed: "Sequence[str]" = ()
 
     def encode(self) -> bytes:
         return pack_tree([self.time, self.set, list(self.removed)])
@@ -205,7 +211,7 @@ class Run(NamedTuple):
     """
 
     time: int
-    fields: Dict[str, Any]
+    fields: "Dict[str, Any]"
 
     def encode(self) -> bytes:
         return pack_tree(list(self))
@@ -258,7 +264,7 @@ class Alert(NamedTuple):
     title: str
     text: str
     level: str
-    facts: Optional[Dict[str, Any]] = None
+    facts: "Optional[Dict[str, Any]]" = None
 
     def encode(self) -> bytes:
         fields = list(self)
@@ -272,7 +278,7 @@ def decode_alert(body: bytes) -> Alert:
     return Alert(time, title, text, level, _facts(fields, 4))
 
 
-def _facts(fields: List[Any], index: int) -> Optional[Dict[str, Any]]:
+def _facts(fields: "List[Any]", index: int) -> "Optional[Dict[str, Any]]":
     """Return the map at the end of a body that came later than the rest: what is none is another writer's."""
     facts = fields[index] if len(fields) > index else None
     known = type(facts) is dict and all(type(name) is str for name in facts)
@@ -287,8 +293,8 @@ class Exit(NamedTuple):
 
     time: int
     code: int
-    exception: Optional[Dict[str, str]] = None
-    facts: Optional[Dict[str, Any]] = None
+    exception: "Optional[Dict[str, str]]" = None
+    facts: "Optional[Dict[str, Any]]" = None
 
     def encode(self) -> bytes:
         fields = list(self)
@@ -305,7 +311,6 @@ def decode_exit(body: bytes) -> Exit:
 
 
 #: mean, min, max, last, count of one metric in one window
-Window = Tuple[float, float, float, float, int]
 
 
 class Sample(NamedTuple):
@@ -317,8 +322,8 @@ class Sample(NamedTuple):
 
     time: int
     window: int
-    values: Dict[str, Window]
-    about: Optional[Tuple[int, bytes]] = None
+    values: "Dict[str, Window]"
+    about: "Optional[Tuple[int, bytes]]" = None
 
     def encode(self) -> bytes:
         return pack(list(self) if self.about else list(self[:3]))
@@ -337,7 +342,7 @@ def decode_sample(body: bytes) -> Sample:
     return Sample(time, window, windows, _about(fields))
 
 
-def _about(fields: List[Any]) -> Optional[Tuple[int, bytes]]:
+def _about(fields: "List[Any]") -> "Optional[Tuple[int, bytes]]":
     """Return the uid and stream at the end of a SAMPLE; what is something else is another writer's."""
     about = fields[3] if len(fields) > 3 else None
     if type(about) is not list or [type(part) for part in about[:2]] != [int, bytes]:
@@ -350,7 +355,7 @@ class Host(NamedTuple):
     """HOST: inventory of the machine; replaces the former one."""
 
     time: int
-    inventory: Dict[str, Any]
+    inventory: "Dict[str, Any]"
 
     def encode(self) -> bytes:
         return pack_tree(list(self))
@@ -373,7 +378,7 @@ class Observed(NamedTuple):
     uid: int
     stream: bytes
     state: str
-    facts: Dict[str, Any]
+    facts: "Dict[str, Any]"
 
     def encode(self) -> bytes:
         return pack_tree(list(self))
@@ -408,7 +413,7 @@ def decode_lost(body: bytes) -> Lost:
 
 
 #: The decoder of each kind but HEADER, which is no body but a line of its own (header.py).
-DECODERS: Dict[int, Callable[[bytes], Any]] = {
+DECODERS: "Dict[int, Callable[[bytes], Any]]" = {
     kinds.METRICS: decode_metrics,
     kinds.VALUE: decode_value,
     kinds.CONSOLE: decode_console,

@@ -5,14 +5,22 @@ uint32 and body a bin with the shortest length field. Anything else is damage, s
 byte is noticed even where msgpack would read the same values.
 """
 
-import re
 import struct
 import zlib
-from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from .kinds import HEADER, KIND_MAX, LINE_BYTES_MAX
+from .tuples import NamedTuple
 
-Line = Tuple[int, int, bytes]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional, Tuple
+
+    Line = Tuple[int, int, bytes]
+    _SeedByKind = Dict[int, int]
+    _SeedByStart = Dict[bytes, Optional[int]]
+else:
+    Line, _SeedByKind, _SeedByStart = tuple, dict, dict
+
 
 #: Work limit of one search for the next whole line: bytes checksummed per byte searched.
 RESYNC_FACTOR = 64
@@ -25,13 +33,14 @@ _SEED = struct.Struct(">16sIH")
 _CRC = struct.Struct(">BI")
 
 # The start of a line, up to and with the length field of its body.
-START = re.compile(
+_START = (
     rb"\x93(?:[\x00-\x7f]|\xcc[\x80-\xff]|\xcd[\x01-\xff][\x00-\xff])\xce[\x00-\xff]{4}"
     rb"(?:\xc4[\x00-\xff]|\xc5[\x00-\xff]{2}|\xc6[\x00-\xff]{4})"
 )
+_start_pattern: "Any" = None
 
 
-class Seeds(Dict[int, int]):
+class Seeds(_SeedByKind):
     """CRC seed per kind for one segment of one stream, computed when first asked for.
 
     HEADER has no seed here: it counts only at byte 0 of a segment (see header.py).
@@ -53,12 +62,12 @@ class Seeds(Dict[int, int]):
         return seed
 
 
-class _Starts(Dict[bytes, Optional[int]]):
+class _Starts(_SeedByStart):
     def __init__(self, seeds: Seeds) -> None:
         super().__init__()
         self._seeds = seeds
 
-    def __missing__(self, start: bytes) -> Optional[int]:
+    def __missing__(self, start: bytes) -> "Optional[int]":
         first, kind, tag = start[0], start[1], start[2]
         if first != 0x93 or not HEADER < kind < 128 or tag != 0xCE:
             return None
@@ -90,6 +99,16 @@ def encode_line(kind: int, body: bytes, seed: int) -> bytes:
     return line
 
 
+def start_pattern() -> "Any":
+    """Return the compiled pattern of a line's start. Made when first asked for: writers never need it."""
+    global _start_pattern
+    if _start_pattern is None:
+        import re
+
+        _start_pattern = re.compile(_START)
+    return _start_pattern
+
+
 def line_bytes(kind: int, body_bytes: int) -> int:
     """Return the length of a canonical line with a body of that many bytes."""
     head = 7 if kind < 128 else 8 if kind < 256 else 9
@@ -99,7 +118,7 @@ def line_bytes(kind: int, body_bytes: int) -> int:
 class Scanned(NamedTuple):
     """What scan_lines found at the front of some bytes."""
 
-    lines: List[Line]  #: empty with keep=False
+    lines: "List[Line]"  #: empty with keep=False
     end: int  #: bytes taken up by the lines
     bad: bool  #: the bytes at `end` can never become a line, whatever follows
     last: int  #: where the last of the lines starts; 0 when there are none
@@ -151,9 +170,9 @@ def scan_lines(data: bytes, seeds: Seeds, keep: bool = True) -> Scanned:
         position = end
 
 
-def read_line(data: bytes, position: int, seeds: Seeds) -> Tuple[Optional[Line], int, bool]:
+def read_line(data: bytes, position: int, seeds: Seeds) -> "Tuple[Optional[Line], int, bool]":
     """Return (line, end, False), or (None, position, bad) where there is no whole line."""
-    match = START.match(data, position)
+    match = start_pattern().match(data, position)
     if match is None:
         return None, position, not _may_start(data, position)
     start = match.end()
@@ -169,8 +188,8 @@ def read_line(data: bytes, position: int, seeds: Seeds) -> Tuple[Optional[Line],
     return (kind, crc, body), end, False
 
 
-def parse_start(data: bytes, position: int) -> Tuple[int, int, int]:
-    """Return (kind, crc, body bytes) of the line start that START matched at position."""
+def parse_start(data: bytes, position: int) -> "Tuple[int, int, int]":
+    """Return (kind, crc, body bytes) of the line start that start_pattern() matched at position."""
     first = data[position + 1]
     if first < 128:
         kind, at = first, position + 2
@@ -188,7 +207,7 @@ def declared_end(data: bytes) -> int:
 
     When its start is cut off, that is one byte more than there is. 0: data starts with no line.
     """
-    match = START.match(data)
+    match = start_pattern().match(data)
     if match is None:
         return len(data) + 1 if _may_start(data, 0) else 0
     kind, _, size = parse_start(data, 0)
@@ -213,18 +232,19 @@ def _may_start(data: bytes, position: int) -> bool:
         whole += bytes(crc_at + 5 - len(whole))
     if len(whole) == crc_at + 5:
         whole += b"\xc4"
-    return START.match(whole + bytes(4)) is not None
+    return start_pattern().match(whole + bytes(4)) is not None
 
 
-def find_line(data: bytes, position: int, seeds: Seeds) -> Optional[int]:
+def find_line(data: bytes, position: int, seeds: Seeds) -> "Optional[int]":
     """Return where the first whole line at or after position starts, or None.
 
     Used to resynchronise after damage. The work is bounded (RESYNC_FACTOR): bytes made to look
     like very many long lines make it give up, None, rather than stall the reader.
     """
     budget = (len(data) - position + 1024) * RESYNC_FACTOR
+    search = start_pattern().search
     while budget > 0:
-        match = START.search(data, position)
+        match = search(data, position)
         if match is None:
             return None
         position = match.start()

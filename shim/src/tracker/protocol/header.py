@@ -1,13 +1,18 @@
 """HEADER: the first line of every segment says whose bytes follow."""
 
 import zlib
-from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import msgpack
 
-from .codec import START, encode_line, line_bytes, parse_start
+from .codec import encode_line, line_bytes, parse_start, start_pattern
 from .errors import HeaderError, IncompleteError
 from .kinds import FORMAT_VERSION, HEADER, INT_MAX, SEGMENT_NUMBER_MAX
+from .tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Optional, Tuple
+
 
 #: A HEADER line is never longer, so that a reader knows when to stop waiting for one.
 HEADER_BYTES_MAX = 64 * 1024
@@ -33,7 +38,7 @@ class Header(NamedTuple):
     """Identity of one segment. Times are integer nanoseconds."""
 
     stream: bytes  #: 16 random bytes
-    run: Optional[str]  #: run id; None for a stream about the host itself
+    run: "Optional[str]"  #: run id; None for a stream about the host itself
     segment: int
     base: int  #: bytes of the stream in earlier segments
     machine: str
@@ -43,15 +48,19 @@ class Header(NamedTuple):
     clock: int  #: monotonic clock at the same moment, ns
     writer: str  #: software and version, such as "tracker-shim/0.1.0"
     host: str = ""
-    rank: Optional[int] = None
+    rank: "Optional[int]" = None
     offline: bool = False  #: to be shipped by `sync` only, never by the agent on its own
-    stop: Optional[bool] = None  #: the writer looks for a request to stop
+    stop: "Optional[bool]" = None  #: the writer looks for a request to stop
     version: int = FORMAT_VERSION
-    server: Optional[str] = None  #: address of the server that the run is for; None: the agent's default
-    account: Optional[str] = None  #: whose key ships it, as the owner's credentials call it; None: no choice
-    gpus: Optional[Dict[str, str]] = None  #: what the environment said about GPUs, by variable
-    parent: Optional[bytes] = None  #: the stream of whoever started this writer: forked it, handed it the run
-    role: Optional[str] = None  #: HELPER, AGAIN, SUPERVISOR, ASIDE, or what later versions know
+    server: "Optional[str]" = None  #: address of the server that the run is for; None: the agent's default
+    account: "Optional[str]" = (
+        None  #: whose key ships it, as the owner's credentials call it; None: no choice
+    )
+    gpus: "Optional[Dict[str, str]]" = None  #: what the environment said about GPUs, by variable
+    parent: "Optional[bytes]" = (
+        None  #: the stream of whoever started this writer: forked it, handed it the run
+    )
+    role: "Optional[str]" = None  #: HELPER, AGAIN, SUPERVISOR, ASIDE, or what later versions know
 
 
 _REQUIRED = {
@@ -79,13 +88,13 @@ def encode_header(header: Header) -> bytes:
     return encode_line(HEADER, packed, 0)
 
 
-def read_header(data: bytes) -> Tuple[Header, int]:
+def read_header(data: bytes) -> "Tuple[Header, int]":
     """Return the HEADER at byte 0 and the length of its line.
 
     Raise IncompleteError when data ends too early, HeaderError when this is no segment of ours.
     A newer format version is not an error: fields this version does not know are left out.
     """
-    match = START.match(data)
+    match = start_pattern().match(data)
     if match is None:
         if len(data) < 14 and data[:1] in (b"", b"\x93"):
             raise IncompleteError("the segment ends within its HEADER")
@@ -145,7 +154,7 @@ def _parse_header(body: bytes) -> Header:
     return Header(**dict(optional, **{name: fields[name] for name in _REQUIRED}))
 
 
-def _gpus(given: Any) -> Optional[Dict[str, str]]:
+def _gpus(given: "Any") -> "Optional[Dict[str, str]]":
     """Return the map of variables as it is, None for what is none: no stream is refused for it."""
     known = type(given) is dict and 0 < len(given) <= GPU_VARIABLES_MAX
     if not known or any(
@@ -155,12 +164,12 @@ def _gpus(given: Any) -> Optional[Dict[str, str]]:
     return dict(given)
 
 
-def _parent(given: Any, stream: bytes) -> Optional[bytes]:
+def _parent(given: "Any", stream: bytes) -> "Optional[bytes]":
     """Return the id of another stream, None for what is none: no stream is refused for it."""
     return given if type(given) is bytes and len(given) == 16 and given != stream else None
 
 
-def _role(given: Any) -> Optional[str]:
+def _role(given: "Any") -> "Optional[str]":
     return given if type(given) is str and 0 < len(given) <= ROLE_CHARACTERS_MAX else None
 
 
@@ -169,7 +178,7 @@ def valid_run_id(run: str) -> bool:
     return 0 < len(run) <= 64 and run[0] != "." and not set(run) - _RUN_ID
 
 
-def valid_account(account: Any) -> bool:
+def valid_account(account: "Any") -> bool:
     """Return whether this names an account: 1 to 64 of A-Z a-z 0-9 _ -."""
     return type(account) is str and 0 < len(account) <= 64 and not set(account) - _ACCOUNT
 

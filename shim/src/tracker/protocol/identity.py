@@ -1,7 +1,10 @@
 """Which machine and which boot this is."""
 
 import os
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def boot_id() -> str:
@@ -28,7 +31,7 @@ def host_name() -> str:
     return socket.gethostname()
 
 
-def _sha256(data: bytes) -> Any:
+def _sha256(data: bytes) -> "Any":
     # hashlib loads OpenSSL for it, 3 ms of every init().
     for name in ("_sha2", "_sha256", "hashlib"):
         try:

@@ -6,7 +6,11 @@ Never ask about a lock of one's own process: closing any descriptor of the file 
 import os
 import struct
 import sys
-from typing import Optional
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
 
 try:
     import fcntl
@@ -18,7 +22,7 @@ _BSD = sys.platform == "darwin" or "bsd" in sys.platform
 _FLOCK = struct.Struct("qqihh" if _BSD else "hhqqi4x")
 
 
-def lock_holder(fd: int) -> Optional[int]:
+def lock_holder(fd: int) -> "Optional[int]":
     """Return the pid that holds a lock on the open file, or None. 0: a holder we cannot see."""
     if fcntl is None:
         return None
@@ -31,7 +35,7 @@ def lock_holder(fd: int) -> Optional[int]:
     return None if kind == fcntl.F_UNLCK else pid
 
 
-def path_lock_holder(path: str) -> Optional[int]:
+def path_lock_holder(path: str) -> "Optional[int]":
     """Return the pid that holds a lock on the file, or None; None too when it cannot be opened."""
     flags = os.O_RDONLY
     for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):

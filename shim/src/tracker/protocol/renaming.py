@@ -7,7 +7,7 @@ checksums another, so that each line keeps its length and every offset its meani
 from hashlib import sha256
 from typing import List
 
-from .codec import START, Seeds, encode_line, scan_lines
+from .codec import Seeds, encode_line, scan_lines, start_pattern
 from .errors import HeaderError
 from .header import read_header
 from .kinds import HEADER
@@ -45,7 +45,7 @@ def rename_lines(data: bytes, stream: bytes, segment: int, new_stream: bytes) ->
 
 def rename_header(line: bytes, stream: bytes, new_stream: bytes) -> bytes:
     """Return a HEADER line with another stream id; whatever else it says stays as it is, byte for byte."""
-    match = START.match(line)
+    match = start_pattern().match(line)
     assert match is not None, "read_header() took it"
     body = line[match.end() :]
     before, field, after = body.partition(_STREAM_FIELD + stream)

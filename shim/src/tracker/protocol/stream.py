@@ -8,7 +8,7 @@ import stat
 import time
 from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from .codec import START, Seeds, line_bytes
+from .codec import Seeds, line_bytes, start_pattern
 from .errors import HeaderError, IncompleteError, ProtocolError
 from .header import HEADER_BYTES_MAX, Header, read_header
 from .kinds import HEADER
@@ -191,7 +191,7 @@ class StreamReader:
 
 
 def _header_record(offset: int, line: bytes) -> Record:
-    match = START.match(line)
+    match = start_pattern().match(line)
     assert match is not None
     return Record(offset, HEADER, line[match.end() :])
 

@@ -5,7 +5,6 @@ returns, and no other process can lose it. Linux and macOS; on Windows without t
 """
 
 import os
-from typing import Optional, Tuple
 from zlib import crc32
 
 from msgpack import Unpacker
@@ -14,6 +13,11 @@ from .codec import _LINE16, Seeds, encode_line
 from .header import Header, encode_header
 from .kinds import SEGMENT_BYTES, SEGMENT_NUMBER_MAX
 from .layout import live_name, segment_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional, Tuple
+
 
 try:
     import fcntl
@@ -120,7 +124,7 @@ class StreamWriter:
         os.close(old)
         return True
 
-    def _open_segment(self, header: Header, adopt: bool = False) -> Tuple[int, int, Seeds]:
+    def _open_segment(self, header: Header, adopt: bool = False) -> "Tuple[int, int, Seeds]":
         """Create a segment. adopt: one that an interrupted attempt left behind is taken over."""
         path = os.path.join(self.directory, segment_name(header.stream, header.segment))
         line = encode_header(header)
@@ -144,7 +148,7 @@ class StreamWriter:
             raise
         return fd, written, Seeds(header.stream, header.segment)
 
-    def _take_live_lock(self) -> Optional[int]:
+    def _take_live_lock(self) -> "Optional[int]":
         if fcntl is None:
             return None
         path = os.path.join(self.directory, live_name(self.header.stream))
