@@ -81,7 +81,7 @@ def journal_send() -> Callable[[Sequence[bytes]], None] | None:
 
 
 def _has_room(address: str, wait_ms: int) -> bool:
-    """Return whether a socket takes a message, at the latest after a while. Raise OSError where there is none.
+    """Return whether a socket takes a message, after a while at the latest. Raise OSError where none is.
 
     The library would wait, too, but with the interpreter's lock held: nothing in the process would move.
     """
