@@ -96,6 +96,30 @@ def test_journal_is_known_by_device_and_inode() -> None:
     os.close(write)
 
 
+@pytest.mark.parametrize("library", [False, True])
+def test_service_manager_that_does_not_listen_holds_up_nobody(
+    library: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the address of a socket has 107 bytes at most
+
+    def notify(message: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(message.encode(), "notify")  # waits, as systemd-python does
+
+    daemon = SimpleNamespace(notify=notify) if library else None
+    monkeypatch.setitem(sys.modules, "systemd", SimpleNamespace(daemon=daemon) if library else None)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("notify")
+        told = Systemd({"NOTIFY_SOCKET": "notify"})
+
+        for n in range(2000):
+            told.status(f"{n}")
+
+        assert manager.recv(100) == b"STATUS=0"
+        manager.close()
+        told.status("to nobody")
+
+
 # The supervisor
 
 

@@ -151,6 +151,7 @@ def test_drop_in_takes_credentials_back() -> None:
     files = "# a\n[Service]\nLoadCredential=key:/a\n# LoadCredential=no:/n\n"
 
     assert parse_credentials(files + "LoadCredential=key-b:/b") == {"key": "/a", "key-b": "/b"}
+    assert parse_credentials(files + "LoadCredential=\n") == {}
     assert parse_credentials(files + "LoadCredential=\nLoadCredential = key:/c\n") == {"key": "/c"}
 
 

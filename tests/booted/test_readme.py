@@ -52,4 +52,4 @@ def test_readme_leads_to_services_and_check_config_sees_what_drop_ins_do(tmp_pat
         machine.run("systemctl", "daemon-reload")
         missing = machine.run("tracker-agent", "check-config", CONFIG, check=False)
         assert missing.returncode == 2
-        assert "LoadCredential=key:/etc/tracker/no-key: No such file" in missing.stdout
+        assert "LoadCredential=key:/etc/tracker/no-key: No such file" in missing.stderr

@@ -69,10 +69,21 @@ def remove_group(group: Path) -> bool:
     return not group.exists()
 
 
+def is_keeper(pid: str) -> bool:
+    """Return whether another keeper has that pid now: pids are used again."""
+    try:
+        return (
+            pid != str(os.getpid())
+            and Path(__file__).name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+    except OSError:
+        return False
+
+
 def remove_left(groups: list[Path]) -> None:
     """Remove what keepers that were killed have left."""
     for left in [found for parent in [*groups, SCRATCH, *NSPAWN] for found in parent.glob(f"{PREFIX}*")]:
-        if not Path("/proc", left.name.removeprefix(PREFIX)).exists():
+        if not is_keeper(left.name.removeprefix(PREFIX)):
             if left.parent == SCRATCH:
                 shutil.rmtree(left, ignore_errors=True)
             else:

@@ -22,7 +22,7 @@ class Systemd:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
-        self._send = _library_send() or self._send_datagram
+        self._send = _library_send(self._address) or self._send_datagram
         #: How often the watchdog wants to be fed; None where there is none.
         self.watchdog_interval_s = _watchdog_interval_s(environment)
 
@@ -73,35 +73,34 @@ def journal_send() -> Callable[[Sequence[bytes]], None] | None:
         return None
 
     def send(fields: Sequence[bytes]) -> None:
-        _wait_for_room()
+        while not _has_room(_JOURNAL, _LOOK_AGAIN_MS):
+            pass  # it may have been started anew
         journal.sendv(*fields)
 
     return send
 
 
-def _wait_for_room() -> None:
-    """Return once journald's socket takes an entry. Raise OSError where there is no journald.
+def _has_room(address: str, wait_ms: int) -> bool:
+    """Return whether a socket takes a message, after a while at the latest. Raise OSError where none is.
 
-    The library would wait, too, but with the lock of the interpreter held: nothing in the process would move.
+    The library would wait, too, but with the interpreter's lock held: nothing in the process would move.
     """
-    while True:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
-            probe.connect(_JOURNAL)
-            room = select.poll()
-            room.register(probe, select.POLLOUT)
-            # Anew after a while: journald may have been started anew.
-            if room.poll(_LOOK_AGAIN_MS):
-                return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        probe.connect("\0" + address[1:] if address.startswith("@") else address)
+        room = select.poll()
+        room.register(probe, select.POLLOUT)
+        return bool(room.poll(wait_ms))
 
 
-def _library_send() -> Callable[[str], None] | None:
+def _library_send(address: str) -> Callable[[str], None] | None:
     try:
         from systemd import daemon  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         return None
 
     def send(message: str) -> None:
-        daemon.notify(message)
+        if _has_room(address, 0):
+            daemon.notify(message)
 
     return send
 

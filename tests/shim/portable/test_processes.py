@@ -542,7 +542,7 @@ class Shutdown(Recording):
         self.assertNotIn("Exception ignored", err)
 
     def test_threads_that_log_on_during_the_end_are_harmless(self):
-        for _ in range(5):
+        for _ in range(2):
             self.setUp()
             out, err = self.run_script(
                 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -122,12 +123,13 @@ def _tell(name: str, config: Config | None, problems: Problems, told: list[Probl
             for setting in fields_of(section):
                 origin = _origin(config, section, setting)
                 print(f"  {section}.{setting} = {_shown(config, section, setting)}{origin}")
+    # What is not usable is a failure, said where failures are.
+    output = sys.stderr if problems.errors else sys.stdout
     for each in told:
-        print(f"{each.level}: {each}")
-    if problems.errors:
-        print(
-            f"{name}: not usable: {len(problems.errors)} of {len(told)} problems keep the agent from starting"
-        )
+        print(f"{each.level}: {each}", file=output)
+    if problems.errors and len(told) > 1:
+        count = f"{len(problems.errors)} of {len(told)}"
+        print(f"{name}: not usable: {count} problems keep the agent from starting", file=output)
 
 
 def _as_json(name: str, config: Config | None, problems: Problems, told: list[Problem]) -> dict[str, Any]:
