@@ -61,18 +61,20 @@ def test_systemd_python_is_used_where_it_is_installed(tmp_path: Path) -> None:
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "daemon.py").write_text("def notify(message): print('library:', message)\n")
-    script = (
-        "from tracker_agent.systemd import Systemd\nSystemd({'NOTIFY_SOCKET': '/nowhere'}).feed_watchdog()"
-    )
+    listens = tmp_path / "notify"
+    told = f"{{'NOTIFY_SOCKET': '{listens}'}}"
+    script = f"from tracker_agent.systemd import Systemd\nSystemd({told}).feed_watchdog()"
 
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(listens))
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
 
     assert done.stdout == "library: WATCHDOG=1\n"
 

@@ -6,6 +6,7 @@ found it, with server and agent running. Whoever wants to break something boots 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from tests.support.installed import (
     start_agent,
 )
 
+#: The release whose machines are broken and upgraded; BREAK_RELEASE=trixie tries the other one.
+BROKEN = os.environ.get("BREAK_RELEASE", "bookworm")
 #: The agent's unit as it is, but for times that tests would wait for.
 IN_A_HURRY = "[Service]\nRestartSec=200ms\nWatchdogSec=3s\n"
 
@@ -72,7 +75,7 @@ def make_node(machine: Machine) -> Node:
 @pytest.fixture(scope="session")
 def host() -> Iterator[Host]:
     """A node that tests may break, if they mend it: of the group "faults", and never waiting for long."""
-    with boot_for_packages("bookworm") as machine:
+    with boot_for_packages(BROKEN) as machine:
         host = Host(machine, make_node(machine).service)
         host.drop_in("in-a-hurry", IN_A_HURRY)
         machine.run("systemctl", "restart", AGENT)

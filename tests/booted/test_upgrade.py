@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.booted.conftest import make_node
+from tests.booted.conftest import BROKEN, make_node
 from tests.booted.writers import Writers, writing
 from tests.support.agent_process import wait_until
 from tests.support.booted import Machine
@@ -41,7 +41,7 @@ with sqlite3.connect(sys.argv[1]) as database:
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    with boot_for_packages("bookworm") as machine:
+    with boot_for_packages(BROKEN) as machine:
         yield machine
 
 

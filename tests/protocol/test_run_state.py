@@ -38,6 +38,8 @@ def writer(
         # The helper lives on, or was killed.
         ([writer(1, 0, 9, 0), writer(2, 1, INFINITE, role=HELPER, parent=1)], "finished"),
         ([writer(1, 0, 9), writer(2, 1, 9, 0, role=HELPER, parent=1)], "crashed"),
+        # The training's own stream has not arrived yet.
+        ([writer(2, 1, 9, 0, role=HELPER, parent=1)], "running"),
         # The supervisor saw a training in another language fail, or went before the training.
         ([writer(1, 0, 9, 139, role=SUPERVISOR)], "failed"),
         ([writer(1, 0, 3, role=SUPERVISOR), writer(2, 1, 9, 0)], "finished"),

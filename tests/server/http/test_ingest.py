@@ -28,6 +28,14 @@ from tracker_server.web.errors import ApiError
 HEADERS = {"Content-Type": "application/msgpack", "Content-Encoding": "zstd", "X-Tracker-Protocol": "1"}
 MIB = 1 << 20
 
+#: 3 MB for all requests in flight.
+SMALL_BUDGET = """
+[limits]
+ingest_bytes_in_flight = 3_000_000
+ingest_decompressed_bytes = 3_000_000
+ingest_request_bytes = 1_500_000
+"""
+
 
 def post(server: ServerProcess, key: str, body: bytes, **headers: str) -> Answer:
     renamed = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -230,7 +238,7 @@ def test_a_chunked_body_is_counted_while_it_comes(tmp_path: Path) -> None:
 
 def test_more_than_the_budget_in_flight_is_turned_away_and_nothing_is_lost(tmp_path: Path) -> None:
     limits = tmp_path / "limits.toml"
-    limits.write_text("[limits]\ningest_bytes_in_flight = 3_000_000\n")
+    limits.write_text(SMALL_BUDGET)
     with ServerProcess(tmp_path / "server", arguments=("--config", str(limits))) as server:
         key = server.ingest_key
         streams = [RecordStream(f"flood-{n}", "ingest") for n in range(8)]
@@ -288,7 +296,7 @@ def announce_body(server: ServerProcess, key: str, size: int) -> socket.socket:
 
 def test_a_slow_sender_holds_his_share_and_stops_nobody_else(tmp_path: Path) -> None:
     limits = tmp_path / "limits.toml"
-    limits.write_text("[limits]\ningest_bytes_in_flight = 3_000_000\n")
+    limits.write_text(SMALL_BUDGET)
     with ServerProcess(tmp_path / "server", arguments=("--config", str(limits))) as server:
         slow, other = server.new_key("slow"), server.new_key("other")
         holders = [announce_body(server, slow, 700_001) for _ in range(8)]
@@ -348,7 +356,7 @@ def test_shares_leave_room_for_one_more_and_come_back() -> None:
 
 def test_who_announces_much_and_sends_nothing_stops_nobody(tmp_path: Path) -> None:
     limits = tmp_path / "limits.toml"
-    limits.write_text("[limits]\ningest_bytes_in_flight = 3_000_000\n")
+    limits.write_text(SMALL_BUDGET)
     with ServerProcess(tmp_path / "server", arguments=("--config", str(limits))) as server:
         idle = [announce_body(server, server.ingest_key, 2_900_000) for _ in range(8)]
         time.sleep(0.5)  # the server has seen them

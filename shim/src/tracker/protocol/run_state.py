@@ -50,14 +50,16 @@ def deciding(writers: Sequence[Writer]) -> List[Writer]:
     asides = [each for each in known.values() if each.role == ASIDE]
     supervisors = [each for each in known.values() if each.role == SUPERVISOR]
     others = [each for each in known.values() if each.role not in (ASIDE, SUPERVISOR)]
-    found = _last_attempt([each for each in others if each.parent not in known])
+    found = _last_attempt([each for each in others if each.parent not in known and each.role != HELPER])
     last = {each.stream for each in found}
     for each in others:
         if each.parent in known and each.role != HELPER:
             if each.live or (each.exit_code is not None and _root_of(each, known) in last):
                 found.append(each)
     if not found:
-        return _last_attempt(supervisors) or _last_attempt(asides)
+        # A helper whose training is not known yet: that is on its way, and began before.
+        waiting = [each._replace(ended=float("inf")) for each in others if each.role == HELPER]
+        return _last_attempt(supervisors) or waiting or _last_attempt(asides)
     began = min(each.started for each in found)
     # A supervisor that is gone says nothing about what it watched.
     return found + [
