@@ -58,10 +58,12 @@ class Cluster:
         return {**facts, "PATH": "/usr/bin:/bin"}
 
     def _as_slurmd(self, script: str, job: int) -> str:
+        before = self._logged()
         done = self.machine.run(f"{SCRIPTS}/{script}", environment=self.of_slurmd(job))
-        return done.stdout + done.stderr + self._logged()
+        return done.stdout + done.stderr + self._logged()[len(before) :]
 
     def _logged(self) -> str:
+        self.machine.run("journalctl", "--sync")
         done = self.machine.run(
             "journalctl", "--quiet", "--output=cat", "-t", "tracker-prolog", "-t", "tracker-epilog"
         )
