@@ -9,6 +9,7 @@ import struct
 import zlib
 
 from .kinds import HEADER, KIND_MAX, LINE_BYTES_MAX
+from .patterns import compiled
 from .tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -37,7 +38,6 @@ _START = (
     rb"\x93(?:[\x00-\x7f]|\xcc[\x80-\xff]|\xcd[\x01-\xff][\x00-\xff])\xce[\x00-\xff]{4}"
     rb"(?:\xc4[\x00-\xff]|\xc5[\x00-\xff]{2}|\xc6[\x00-\xff]{4})"
 )
-_start_pattern: "Any" = None
 
 
 class Seeds(_SeedByKind):
@@ -100,13 +100,8 @@ def encode_line(kind: int, body: bytes, seed: int) -> bytes:
 
 
 def start_pattern() -> "Any":
-    """Return the compiled pattern of a line's start. Made when first asked for: writers never need it."""
-    global _start_pattern
-    if _start_pattern is None:
-        import re
-
-        _start_pattern = re.compile(_START)
-    return _start_pattern
+    """Return the compiled pattern of a line's start."""
+    return compiled(_START)
 
 
 def line_bytes(kind: int, body_bytes: int) -> int:

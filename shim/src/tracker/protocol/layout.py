@@ -6,9 +6,11 @@
 <spool>/<uid>[-random]/credentials                         the user's API keys by server
 """
 
+from .patterns import compiled
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional, Tuple
+    from typing import Optional, Tuple
 
 
 AGENT_FILE = "agent.json"
@@ -17,16 +19,9 @@ STOP_FILE = "stop"
 #: Where a root-installed agent keeps the spool of all users.
 SYSTEM_SPOOL = "/var/spool/tracker"
 
-# Compiled by the first who reads names, and `re` loaded: writers never do.
 _SEGMENT = r"([0-9a-f]{32})\.([0-9]{6})\.mpl\Z"
 _LIVE = r"([0-9a-f]{32})\.live\Z"
 _USER = r"([0-9]{1,10})(?:-[0-9a-z]{1,32})?\Z"
-
-
-def _match(pattern: str, name: str) -> "Any":
-    import re
-
-    return re.match(pattern, name)
 
 
 def segment_name(stream: bytes, segment: int) -> str:
@@ -41,17 +36,17 @@ def live_name(stream: bytes) -> str:
 
 def parse_segment_name(name: str) -> "Optional[Tuple[bytes, int]]":
     """Return (stream id, segment number), or None for any other file."""
-    match = _match(_SEGMENT, name)
+    match = compiled(_SEGMENT).match(name)
     return (bytes.fromhex(match.group(1)), int(match.group(2))) if match else None
 
 
 def parse_live_name(name: str) -> "Optional[bytes]":
     """Return the stream id, or None for any other file."""
-    match = _match(_LIVE, name)
+    match = compiled(_LIVE).match(name)
     return bytes.fromhex(match.group(1)) if match else None
 
 
 def parse_user_directory(name: str) -> "Optional[int]":
     """Return the uid a directory of the spool is named after, or None for any other name."""
-    match = _match(_USER, name)
+    match = compiled(_USER).match(name)
     return int(match.group(1)) if match else None
