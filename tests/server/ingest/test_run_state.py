@@ -68,6 +68,12 @@ def ended(number: int, code: int = 0, **more: Any) -> Ending:
 REBOOT = {"cause": "reboot"}
 
 
+@pytest.mark.parametrize("helper", [ended(2, parent=1, role="helper"), gone(2, parent=1, role="helper")])
+def test_run_of_which_only_the_helper_is_known_runs_and_has_no_cause(helper: Ending) -> None:
+    assert derive_run_state([helper]).state == "running"
+    assert run_cause([helper]) is None
+
+
 @pytest.mark.parametrize(
     ("writers", "state", "exit_code"),
     [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..store.endings import Ending
-from .run_state import deciding
+from .run_state import deciding, derive_run_state
 
 UNKNOWN = "vanished, cause unknown"
 #: A cause is a line in a list.
@@ -44,10 +44,9 @@ def run_cause(endings: Sequence[Ending]) -> str | None:
 
     In a distributed run the first to die takes the others with it; what they say comes later.
     """
-    decided = deciding(endings)
-    if any(ending.state == "live" for ending in decided):
+    if derive_run_state(endings).state == "running":
         return None
-    stopped = [ending for ending in decided if (ending.told or {}).get("stopped_by") is not None]
+    stopped = [ending for ending in deciding(endings) if (ending.told or {}).get("stopped_by") is not None]
     if stopped:
         return writer_cause(stopped[0], endings)
     first = first_bad(endings)
